@@ -1,0 +1,66 @@
+"""In silico fMRI: ask an encoding model what the brain's response to an image would be.
+
+>>> from berg import BERG
+>>> BERG().list_models()
+['fmri-nsd_fsaverage-alexnet_untrained']
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from berg.errors import (
+        BERGError,
+        BERGWarning,
+        InvalidParameterError,
+        ModelLoadError,
+        ModelNotFoundError,
+        ResourceError,
+        StimulusError,
+    )
+    from berg.interfaces import BaseModelInterface
+    from berg.simulation import simulate_subject
+    from berg.toolkit import BERG
+
+# Where each public name lives. Nothing is imported before it is used, so that `import berg`
+# costs milliseconds and never loads torch.
+_HOMES = {
+    "BERG": "berg.toolkit",
+    "BaseModelInterface": "berg.interfaces",
+    "simulate_subject": "berg.simulation",
+    "BERGError": "berg.errors",
+    "BERGWarning": "berg.errors",
+    "InvalidParameterError": "berg.errors",
+    "ModelLoadError": "berg.errors",
+    "ModelNotFoundError": "berg.errors",
+    "ResourceError": "berg.errors",
+    "StimulusError": "berg.errors",
+}
+
+__all__ = [
+    "BERG",
+    "BERGError",
+    "BERGWarning",
+    "BaseModelInterface",
+    "InvalidParameterError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "ResourceError",
+    "StimulusError",
+    "__version__",
+    "simulate_subject",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'berg' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,113 @@
+"""Errors and warnings: each is a `BERGError` and also the built-in kind it is.
+
+The class names are those of the existing BERG toolkit, so that ``except`` clauses in
+users' scripts keep working. A message has one form throughout::
+
+    what is wrong
+      got:      what was found
+      accepted: what would have been right
+      do:       the next step
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BERGError(Exception):
+    """Base of every error that berg raises on purpose.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong, in one line.
+    got, accepted, do : str, optional
+        What was found, what is accepted, and the next step. Left out when not given.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        got: str | None = None,
+        accepted: str | None = None,
+        do: str | None = None,
+    ) -> None:
+        lines = [problem]
+        for label, text in (("got:", got), ("accepted:", accepted), ("do:", do)):
+            if text is not None:
+                lines.append(f"  {label:<9} {text}")
+        super().__init__("\n".join(lines))
+
+
+class ModelNotFoundError(BERGError, ValueError):
+    """The model id is not in the catalog."""
+
+
+class InvalidParameterError(BERGError, ValueError):
+    """A parameter has a value that is not accepted."""
+
+
+class InvalidParameterTypeError(InvalidParameterError, TypeError):
+    """A parameter has a type that is not accepted."""
+
+
+class StimulusError(BERGError, ValueError):
+    """The stimulus is not a batch of RGB images."""
+
+
+class StimulusTypeError(StimulusError, TypeError):
+    """The stimulus has a type or dtype that is not accepted."""
+
+
+class ImageFileError(StimulusError, OSError):
+    """An image file is missing or cannot be read."""
+
+
+class ModelLoadError(BERGError, RuntimeError):
+    """A model's files are there but cannot be used."""
+
+
+class WeightsNotFoundError(ModelLoadError, FileNotFoundError):
+    """A model's weights, or the directory that should hold them, do not exist."""
+
+
+class MetadataNotFoundError(InvalidParameterError, FileNotFoundError):
+    """A model's metadata file does not exist."""
+
+
+class FileFormatError(ModelLoadError, ValueError):
+    """A file is truncated, or its content is not what its name promises."""
+
+
+class UnsafePickleError(FileFormatError, pickle.UnpicklingError):
+    """A pickle names something that data never needs. Nothing of it was run."""
+
+
+class ResourceError(BERGError, RuntimeError):
+    """Something that the machine should have is missing: a device, memory, disk."""
+
+
+class MissingExtraError(BERGError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class BERGWarning(UserWarning):
+    """Category of every warning that berg issues."""
+
+
+def did_you_mean(name: object, options: Iterable[str]) -> str:
+    """Return ``" Did you mean …?"`` for a near miss, or an empty string.
+
+    Examples
+    --------
+    >>> did_you_mean("v1V", ["V1v", "V1d"])
+    " Did you mean 'V1v'?"
+    >>> did_you_mean("zebra", ["V1v", "V1d"])
+    ''
+    """
+    by_lower = {option.lower(): option for option in options}
+    close = get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
