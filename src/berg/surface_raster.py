@@ -1,0 +1,197 @@
+"""Pixels of the inflated cortex: which vertices each pixel of a view shows.
+
+A view is worked out once; after that, drawing a map of responses is one interpolation. That is
+what makes a figure of dozens of brains take seconds, where 3-D plotting takes half a minute.
+The surface is nilearn's inflated fsaverage5 with its faces subdivided to full resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from berg.errors import InvalidParameterError
+from berg.fsaverage import Hemi, faces, load_packaged, upsample
+
+View = Literal["lateral", "medial", "ventral", "dorsal", "posterior"]
+
+# Where the camera stands (x right, y front, z up) and which way the picture's right points, for
+# the left hemisphere; the right one mirrors x for the camera and the picture's horizontal. So the
+# front of the brain is to the left in every left hemisphere but the medial view, where it is to
+# the right, and the ventral view is the lateral one rolled back.
+_CAMERAS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
+    "lateral": ((-1, 0, 0), (0, -1, 0)),
+    "medial": ((1, 0, 0), (0, 1, 0)),
+    "ventral": ((0, 0, -1), (0, -1, 0)),
+    "dorsal": ((0, 0, 1), (0, -1, 0)),
+    "posterior": ((0, -1, 0), (1, 0, 0)),
+}
+VIEWS = tuple(_CAMERAS)
+# Light comes over the viewer's upper left shoulder: picture right, picture up, to the viewer.
+_LIGHT = np.array([-0.3, 0.45, 0.85]) / np.linalg.norm([-0.3, 0.45, 0.85])
+
+
+@dataclass(frozen=True)
+class SurfaceView:
+    """One view of one hemisphere, as pixels.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Height and width of the picture in pixels; row 0 is the top.
+    pixels : numpy.ndarray of int64, shape (n_pixels,)
+        Flat indices of the pixels that show cortex.
+    corners : numpy.ndarray of int32, shape (n_pixels, 3)
+        The full-resolution vertices around each of them.
+    weights : numpy.ndarray of float32, shape (n_pixels, 3)
+        Barycentric weights of the corners.
+    light : numpy.ndarray of float32, shape (n_pixels,)
+        Lambert shading, 0 (turned away from the light) to 1 (facing it).
+    """
+
+    shape: tuple[int, int]
+    pixels: npt.NDArray[np.int64]
+    corners: npt.NDArray[np.int32]
+    weights: npt.NDArray[np.float32]
+    light: npt.NDArray[np.float32]
+
+    def sample(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Interpolate a map at the pixels that show cortex.
+
+        Parameters
+        ----------
+        values : numpy.ndarray, shape (163842,)
+            One value per vertex; NaN where there is none.
+
+        Returns
+        -------
+        numpy.ndarray of float32, shape (n_pixels,)
+            NaN where the nearest vertex has no value; elsewhere missing corners do not count.
+        """
+        at = values.astype(np.float32)[self.corners]
+        known = np.isfinite(at)
+        if known.all():
+            return np.asarray(np.einsum("ij,ij->i", at, self.weights), dtype=np.float32)
+        weights = self.weights * known
+        total = weights.sum(axis=1)
+        nearest = np.argmax(self.weights, axis=1)[:, None]
+        shown = np.take_along_axis(known, nearest, axis=1)[:, 0] & (total > 0)
+        mixed = np.where(known, at * weights, 0.0).sum(axis=1)
+        sampled: npt.NDArray[np.float32] = np.full_like(total, np.nan)
+        np.divide(mixed, total, out=sampled, where=shown)
+        return sampled
+
+
+@lru_cache(maxsize=8)  # about 30 MB each at 0.17 mm per pixel
+def surface_view(hemi: Hemi, view: View, mm_per_pixel: float) -> SurfaceView:
+    """Work out a view of the inflated surface, seen from far away (orthographic).
+
+    Parameters
+    ----------
+    hemi : {"lh", "rh"}
+        Hemisphere.
+    view : {"lateral", "medial", "ventral", "dorsal", "posterior"}
+        Side that faces the viewer.
+    mm_per_pixel : float
+        Resolution. The picture is as large as the surface needs, without a margin.
+
+    Returns
+    -------
+    SurfaceView
+
+    Raises
+    ------
+    InvalidParameterError
+        The view is unknown.
+    """
+    if view not in _CAMERAS:
+        raise InvalidParameterError("unknown view", got=repr(view), accepted=", ".join(VIEWS))
+    axes = _picture_axes(hemi, view)
+    coarse, coarse_faces = load_packaged(hemi, "infl")
+    shown = upsample(coarse @ axes.T)
+    normals = upsample(_vertex_normals(coarse, coarse_faces) @ axes.T)
+    low, high = shown[:, :2].min(axis=0), shown[:, :2].max(axis=0)
+    width, height = (int(n) for n in np.ceil((high - low) / mm_per_pixel))
+    # Pixel centres lie at whole numbers; rows count downward.
+    columns = (shown[:, 0] - low[0]) / mm_per_pixel - 0.5
+    rows = (high[1] - shown[:, 1]) / mm_per_pixel - 0.5
+    corners, weights = _rasterise(columns, rows, shown[:, 2], (height, width))
+    pixels = np.flatnonzero(corners[:, 0] >= 0)
+    corners, weights = corners[pixels], weights[pixels]
+    normal = (normals[corners] * weights[..., None]).sum(axis=1)
+    light = normal @ _LIGHT / np.linalg.norm(normal, axis=1)
+    return SurfaceView(
+        shape=(height, width),
+        pixels=pixels,
+        corners=corners,
+        weights=weights,
+        light=np.clip(light, 0.0, 1.0).astype(np.float32),
+    )
+
+
+def _picture_axes(hemi: Hemi, view: View) -> npt.NDArray[np.float64]:
+    """Return picture right, picture up and the way to the viewer, as rows (3, 3)."""
+    camera, right = (np.array(triple, dtype=np.float64) for triple in _CAMERAS[view])
+    if hemi == "rh":
+        camera[0] *= -1
+        if view != "posterior":  # seen from behind, right is right in both hemispheres
+            right *= -1
+    return np.stack([right, np.cross(camera, right), camera])
+
+
+def _rasterise(
+    x: npt.NDArray[np.floating[Any]],
+    y: npt.NDArray[np.floating[Any]],
+    depth: npt.NDArray[np.floating[Any]],
+    shape: tuple[int, int],
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Find the nearest face at every pixel; return its corners (-1: none) and their weights."""
+    height, width = shape
+    triangles = faces()
+    x0, y0 = x[triangles[:, 0]], y[triangles[:, 0]]
+    ax, ay = x[triangles[:, 1]] - x0, y[triangles[:, 1]] - y0
+    bx, by = x[triangles[:, 2]] - x0, y[triangles[:, 2]] - y0
+    area = ax * by - bx * ay
+    facing = area < 0  # rows count downward, so a face that looks at us turns clockwise
+    left = np.ceil(x[triangles].min(axis=1)).astype(np.int64)
+    top = np.ceil(y[triangles].min(axis=1)).astype(np.int64)
+    right = np.floor(x[triangles].max(axis=1)).astype(np.int64)
+    bottom = np.floor(y[triangles].max(axis=1)).astype(np.int64)
+    found = []
+    # All faces at once, one pixel of their bounding boxes at a time: faces cover few pixels.
+    for down in range(int((bottom - top)[facing].max()) + 1):
+        tall = np.flatnonzero(facing & (top + down <= bottom))
+        for across in range(int((right - left)[tall].max()) + 1):
+            face = tall[left[tall] + across <= right[tall]]
+            column, row = left[face] + across, top[face] + down
+            dx, dy = column - x0[face], row - y0[face]
+            u = (dx * by[face] - bx[face] * dy) / area[face]
+            v = (ax[face] * dy - dx * ay[face]) / area[face]
+            hit = (u >= 0) & (v >= 0) & (u + v <= 1)
+            hit &= (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            found.append((face[hit], (row * width + column)[hit], u[hit], v[hit]))
+    face, pixel, u, v = (np.concatenate(part) for part in zip(*found, strict=True))
+    hit_weights = np.stack([1 - u - v, u, v], axis=1).astype(np.float32)
+    # Far ones first, so that the nearest face is written last and stays.
+    order = np.argsort((depth[triangles[face]] * hit_weights).sum(axis=1), kind="stable")
+    corners = np.full((height * width, 3), -1, dtype=np.int32)
+    weights = np.zeros((height * width, 3), dtype=np.float32)
+    corners[pixel[order]] = triangles[face[order]]
+    weights[pixel[order]] = hit_weights[order]
+    return corners, weights
+
+
+def _vertex_normals(
+    vertices: npt.NDArray[np.floating[Any]], triangles: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float64]:
+    """Return outward unit normals, the mean of the faces around, weighted by area."""
+    a, b, c = (vertices[triangles[:, i]].astype(np.float64) for i in range(3))
+    normals = np.zeros((len(vertices), 3))
+    for corner in triangles.T:
+        np.add.at(normals, corner, np.cross(b - a, c - a))
+    lengths: npt.NDArray[np.float64] = np.linalg.norm(normals, axis=1, keepdims=True)
+    return normals / lengths

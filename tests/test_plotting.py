@@ -1,0 +1,207 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from berg.cortex_painting import ColourScale, colour_scale, paint
+from berg.errors import InvalidParameterError, MissingExtraError
+from berg.fsaverage import load_packaged, upsample
+from berg.plotting import SIMULATED_NOTE, plot_photograph_responses, plot_surface
+from berg.surface_raster import surface_view
+
+
+def pixels(figure, dpi=40):
+    """Render a figure; low resolution keeps these tests fast."""
+    figure.set_dpi(dpi)
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def texts(figure):
+    return [t.get_text() for axes in figure.axes for t in axes.texts] + [
+        t.get_text() for t in figure.texts
+    ]
+
+
+@pytest.fixture
+def height():
+    """A smooth map with both signs: z of the inflated fsaverage5, in mm."""
+    return load_packaged("lh", "infl")[0][:, 2]
+
+
+def colourful(picture):
+    """Share of pixels that are not grey."""
+    return float((np.ptp(picture, axis=2) > 30).mean())
+
+
+def test_a_map_is_drawn_in_colour_and_the_same_each_time(height):
+    first, again = (pixels(plot_surface(height, height, title="Height")) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert colourful(first) > 0.2
+    assert colourful(pixels(plot_surface(-height, height))) > 0.2
+
+
+def test_fsaverage5_and_fsaverage_maps_give_the_same_picture(height):
+    coarse = pixels(plot_surface(height, None, views=["ventral"], limits=(-50, 50)))
+    full = pixels(plot_surface(upsample(height), None, views=["ventral"], limits=(-50, 50)))
+    np.testing.assert_array_equal(coarse, full)
+
+
+def test_missing_values_stay_grey(height):
+    half = height.copy()
+    half[:] = np.nan
+    half[:100] = height[:100]
+    assert colourful(pixels(plot_surface(half, None))) < colourful(
+        pixels(plot_surface(height, None))
+    )
+    bare = plot_surface(None, None, views=["lateral"])
+    assert colourful(pixels(bare)) == 0
+    assert len(bare.axes) == 2  # two brains, no colour bar
+    assert (pixels(bare) < 250).any(axis=2).mean() > 0.3  # the brains are there
+
+
+def test_what_is_written(height):
+    figure = plot_surface(height, height, title="Height", label="height (mm)", simulated=True)
+    written = texts(figure)
+    assert {"Height", SIMULATED_NOTE} <= set(written)
+    assert "A  ←  left, lateral  →  P" in written
+    assert "P  ←  right, ventral  →  A" in written
+    assert figure.axes[-1].get_xlabel() == "height (mm)"
+    assert SIMULATED_NOTE not in texts(plot_surface(height, height))
+
+
+def test_rois_are_outlined_and_named_where_they_are_seen(height):
+    around = np.flatnonzero(load_packaged("lh", "infl")[0][:, 1] < -80)
+    empty = np.empty(0, dtype=np.int64)
+    figure = plot_surface(height, None, views=["posterior"], rois={"pole": (around, empty)})
+    # On fsaverage these are scattered vertices; smoothing leaves no region to outline.
+    assert "pole" not in texts(figure)
+    pole = np.flatnonzero(upsample(load_packaged("lh", "infl")[0][:, 1]) < -80)
+    figure = plot_surface(height, None, views=["posterior"], rois={"pole": (pole, empty)})
+    assert texts(figure).count("pole") == 1
+
+
+@pytest.mark.parametrize("view", ["lateral", "ventral"])
+def test_left_is_left(height, view):
+    """Only the left hemisphere has a map: the colours are in the left half of the figure."""
+    picture = pixels(plot_surface(height, None, views=[view], limits=(-20, 20)))
+    picture = picture[: int(0.6 * len(picture))]  # above the colour bar
+    half = picture.shape[1] // 2
+    assert colourful(picture[:, :half]) > 0.2
+    assert colourful(picture[:, half:]) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lh": np.zeros(100)}, r"(?s)lh map.*\(100,\).*163842"),
+        ({"rh": np.zeros((2, 10242))}, r"(?s)rh map.*\(2, 10242\)"),
+        ({"lh": np.array(["a"] * 10242)}, "lh map"),
+        ({"lh": np.full(10242, np.nan)}, "nothing to draw"),
+        ({"views": ["front"]}, "unknown views"),
+        ({"views": []}, "unknown views"),
+        ({"limits": (1, 1)}, "limits do not ascend"),
+        ({"limits": (0, np.nan)}, "limits do not ascend"),
+        ({"cmap": "no such"}, "no such colour map"),
+        ({"rois": {"V1v": (np.array([163_842]), np.array([0]))}}, "'V1v' holds what is no vertex"),
+    ],
+)
+def test_bad_input(changes, message):
+    good = {"lh": np.ones(10242), "rh": None}
+    with pytest.raises(InvalidParameterError, match=message):
+        plot_surface(**(good | changes))
+
+
+def test_photographs_with_their_responses(height):
+    rng = np.random.default_rng(0)
+    photographs = rng.integers(0, 256, (3, 3, 20, 20), dtype=np.uint8)
+    maps = np.stack([height, -height, height / 2])
+    figure = plot_photograph_responses(photographs, maps, maps, simulated=True)
+    # Per photograph itself and four brains, then the colour bar.
+    assert len(figure.axes) == 3 * 5 + 1
+    assert SIMULATED_NOTE in texts(figure)
+    low, high = figure.axes[-1].get_xlim()
+    assert low == -high
+    assert figure.axes[-1].get_xlabel() == "in silico response (z)"
+    np.testing.assert_array_equal(
+        figure.axes[0].images[0].get_array(), photographs[0].transpose(1, 2, 0)
+    )
+    assert colourful(pixels(figure)) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "n_maps", "message"),
+    [
+        ((1, 20, 20, 3), np.uint8, 1, "not a batch of RGB"),
+        ((1, 3, 20, 20), np.float32, 1, "not a batch of RGB"),
+        ((2, 3, 20, 20), np.uint8, 1, "2 photographs, 1 and 1 rows"),
+        ((0, 3, 20, 20), np.uint8, 0, "each photograph needs"),
+    ],
+)
+def test_bad_photographs(shape, dtype, n_maps, message):
+    maps = np.ones((n_maps, 10242))
+    with pytest.raises(InvalidParameterError, match=message):
+        plot_photograph_responses(np.zeros(shape, dtype=dtype), maps, maps)
+
+
+def test_scale_is_symmetric_only_for_both_signs():
+    ramp = np.linspace(0, 1, 1001)
+    scale = colour_scale([ramp])
+    # 99.5th percentile of 0, 0.001, ..., 1, exact to rounding
+    assert (scale.low, scale.cmap) == (0.0, "viridis")
+    assert scale.high == pytest.approx(0.995)
+    scale = colour_scale([-2 * ramp, ramp])
+    assert (scale.low, scale.cmap) == (-scale.high, "RdBu_r")
+    assert 1 < scale.high < 2
+
+
+def test_scale_of_rare_and_of_no_values():
+    rare = np.zeros(1000)
+    rare[0] = 3.0
+    assert colour_scale([rare]).high == 3.0
+    assert colour_scale([np.zeros(10)]).high == 1.0
+
+
+def test_opacity_by_hand():
+    both = ColourScale(low=-1, high=1, cmap="RdBu_r")
+    np.testing.assert_allclose(
+        both.opacity(np.array([0.0, 0.15, -0.15, 0.3, 2.0, np.nan])), [0, 0.5, 0.5, 1, 1, 0]
+    )
+    cut = ColourScale(low=-1, high=1, cmap="RdBu_r", threshold=0.2)
+    np.testing.assert_array_equal(cut.opacity(np.array([0.1, -0.2, np.nan])), [0, 1, 0])
+    one_sided = ColourScale(low=0, high=1, cmap="viridis")
+    np.testing.assert_array_equal(one_sided.opacity(np.array([0.0, np.nan])), [1, 0])
+
+
+def test_paint_shows_the_colour_of_the_bar():
+    import matplotlib as mpl
+
+    seen = surface_view("lh", "lateral", 2.0)
+    scale = ColourScale(low=0, high=1, cmap="viridis")
+    picture = paint(seen, "lh", np.full(163_842, 0.5), scale).reshape(-1, 4)
+    brightest = picture[seen.pixels[np.argmax(seen.light)], :3] / 255
+    # In full light the colour itself; 1/255 for rounding, 0.01 for light just under full.
+    np.testing.assert_allclose(brightest, mpl.colormaps["viridis"](0.5)[:3], atol=0.015)
+    outside = np.setdiff1d(np.arange(len(picture)), seen.pixels)
+    assert (picture[outside, 3] == 0).all()
+    assert (picture[seen.pixels, 3] == 255).all()
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch, height):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r"pip install \"berg\[plot\]\""):
+        plot_surface(height, height)
+    photographs = np.zeros((1, 3, 8, 8), dtype=np.uint8)
+    with pytest.raises(MissingExtraError, match=r"pip install \"berg\[plot\]\""):
+        plot_photograph_responses(photographs, height[None], height[None])
+
+
+def test_no_global_state_and_no_heavy_import():
+    code = (
+        "import sys, berg.plotting; assert 'matplotlib' not in sys.modules;"
+        "import numpy as np; berg.plotting.plot_surface(np.ones(10242), None, views=['ventral']);"
+        "assert 'matplotlib.pyplot' not in sys.modules; assert 'nilearn' not in sys.modules;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
