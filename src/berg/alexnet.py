@@ -1,0 +1,291 @@
+"""The seeded, untrained AlexNet and the eight layers that are read from it.
+
+The weights are defined in NumPy alone, because PyTorch promises the same random numbers
+neither across releases nor across processors. The fingerprint proves them; they are cached
+on disk and proved again whenever they are read.
+
+References
+----------
+Krizhevsky, A. (2014). One weird trick for parallelizing convolutional neural networks.
+arXiv:1404.5997 (the architecture that torchvision calls AlexNet).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as serialise
+from torch import nn
+
+from berg.atomic import write_atomically
+from berg.errors import BERGWarning, ModelLoadError, ResourceError
+from berg.layout import cache_dir
+
+logger = logging.getLogger(__name__)
+
+SEED = 20200220
+# SHA-256 over the parameters in order, little-endian float32; the same bytes as
+# torchvision's own AlexNet after torch.manual_seed(20200220).
+FINGERPRINT = "4b191b1b6b03c367697cdf65b605ddfdb5c8519fc4669fc68aa2916b3b856d54"
+
+# Shape of each weight, in the order in which torchvision creates the modules.
+_WEIGHT_SHAPES: dict[str, tuple[int, ...]] = {
+    "features.0": (64, 3, 11, 11),
+    "features.3": (192, 64, 5, 5),
+    "features.6": (384, 192, 3, 3),
+    "features.8": (256, 384, 3, 3),
+    "features.10": (256, 256, 3, 3),
+    "classifier.1": (4096, 9216),
+    "classifier.4": (4096, 4096),
+    "classifier.6": (1000, 4096),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer whose activations are features.
+
+    Parameters
+    ----------
+    node : str
+        Name of the module in torchvision's AlexNet.
+    shape : tuple of int
+        Shape of one image's activations: (channels, height, width) or (units,).
+    """
+
+    node: str
+    shape: tuple[int, ...]
+
+    @property
+    def n_features(self) -> int:
+        """Number of activations of one image."""
+        return math.prod(self.shape)
+
+
+LAYERS = (
+    Layer("features.2", (64, 27, 27)),  # max-pool 1
+    Layer("features.5", (192, 13, 13)),  # max-pool 2
+    Layer("features.7", (384, 13, 13)),  # ReLU 3
+    Layer("features.9", (256, 13, 13)),  # ReLU 4
+    Layer("features.12", (256, 6, 6)),  # max-pool 5
+    Layer("classifier.2", (4096,)),  # ReLU fc6
+    Layer("classifier.5", (4096,)),  # ReLU fc7
+    Layer("classifier.6", (1000,)),  # fc8
+)
+N_FEATURES = sum(layer.n_features for layer in LAYERS)  # 205,672
+
+
+class AlexNet(nn.Module):
+    """AlexNet that returns the activations of `LAYERS`.
+
+    Parameters
+    ----------
+    parameters : mapping of str to torch.Tensor
+        The 16 parameters under torchvision's names, as `load_parameters` returns them.
+    """
+
+    def __init__(self, parameters: Mapping[str, torch.Tensor]) -> None:
+        super().__init__()
+        # The ReLUs work in place: no layer that is read lies before one.
+        # Built without storage: the parameters take the places, and no random number is
+        # drawn, so the caller's random state stays as it is.
+        with torch.device("meta"):
+            self.features = nn.Sequential(
+                nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(kernel_size=3, stride=2),
+                nn.Conv2d(64, 192, kernel_size=5, padding=2),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(kernel_size=3, stride=2),
+                nn.Conv2d(192, 384, kernel_size=3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(384, 256, kernel_size=3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(256, 256, kernel_size=3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(kernel_size=3, stride=2),
+            )
+            # In eval mode torchvision's dropout passes its input on, and so does its average
+            # pool on 6×6 activations. Identity keeps the other modules' numbers.
+            self.classifier = nn.Sequential(
+                nn.Identity(),
+                nn.Linear(9216, 4096),
+                nn.ReLU(inplace=True),
+                nn.Identity(),
+                nn.Linear(4096, 4096),
+                nn.ReLU(inplace=True),
+                nn.Linear(4096, 1000),
+            )
+        self.load_state_dict(dict(parameters), assign=True)
+        self.requires_grad_(False)
+        self.eval()
+        self.features.to(memory_format=torch.channels_last)
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Return the activations of the eight layers.
+
+        Parameters
+        ----------
+        images : torch.Tensor of float32, shape (n_images, 3, 224, 224)
+            Preprocessed images.
+
+        Returns
+        -------
+        list of torch.Tensor of float32
+            One tensor a layer, of shape (n_images, *layer.shape), in the order of `LAYERS`.
+        """
+        read = {layer.node for layer in LAYERS}
+        layers = []
+        activations = images
+        for name, stage in (("features", self.features), ("classifier", self.classifier)):
+            for number, module in stage.named_children():
+                activations = module(activations)
+                if f"{name}.{number}" in read:
+                    layers.append(activations)
+            if name == "features":
+                activations = activations.flatten(1)
+        return layers
+
+
+def flatten_features(layers: list[torch.Tensor]) -> torch.Tensor:
+    """Join the layers' activations into the model's feature vector.
+
+    Parameters
+    ----------
+    layers : list of torch.Tensor, shapes (n_images, *layer.shape)
+
+    Returns
+    -------
+    torch.Tensor, shape (n_images, 205672)
+        Each layer flattened channel first, in the order of `LAYERS`.
+    """
+    return torch.cat([activations.flatten(1) for activations in layers], dim=1)
+
+
+def draw_parameters() -> dict[str, np.ndarray]:
+    """Draw the network's 61,100,840 parameters from their definition.
+
+    PyTorch's default initialisation, written out: uniform between ±b, where b follows from
+    the number of inputs of a unit. The numbers are the low 24 bits of a Mersenne Twister.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray of float32
+        Weight and bias of each layer in order, under torchvision's names.
+    """
+    twister = np.random.RandomState(SEED)  # noqa: NPY002 - the generator is the definition
+    parameters = {}
+    for name, shape in _WEIGHT_SHAPES.items():
+        fan_in = math.prod(shape[1:])
+        # nn.Module's kaiming_uniform_(a=sqrt(5)) has gain sqrt(2 / 6).
+        weight_bound = math.sqrt(3) * (math.sqrt(2 / 6) / math.sqrt(fan_in))
+        parameters[f"{name}.weight"] = _draw_uniform(twister, shape, weight_bound)
+        parameters[f"{name}.bias"] = _draw_uniform(twister, shape[:1], 1 / math.sqrt(fan_in))
+    return parameters
+
+
+def _draw_uniform(
+    twister: np.random.RandomState, shape: tuple[int, ...], bound: float
+) -> np.ndarray:
+    lowest = np.float32(-bound)
+    width = np.float32(np.float32(bound) - lowest)
+    bits = twister.randint(0, 2**32, size=math.prod(shape), dtype=np.uint32)
+    bits &= 2**24 - 1
+    values = bits.astype(np.float64)
+    values *= 2.0**-24 * np.float64(width)  # exact: a power of two
+    values += np.float64(lowest)
+    return values.astype(np.float32).reshape(shape)
+
+
+def compute_fingerprint(parameters: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 over the parameters in order, as little-endian float32."""
+    digest = hashlib.sha256()
+    for name in _parameter_names():
+        digest.update(np.ascontiguousarray(parameters[name], dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def load_parameters() -> dict[str, torch.Tensor]:
+    """Return the network's parameters: from the cache where it proves right, else drawn.
+
+    Returns
+    -------
+    dict of str to torch.Tensor of float32
+        Memory-mapped when they come from the cache.
+
+    Raises
+    ------
+    ModelLoadError
+        If this machine draws other parameters than the model is made of.
+
+    Warns
+    -----
+    BERGWarning
+        If the cached file holds something else; it is then drawn and written again.
+    """
+    path = cache_dir() / f"alexnet_untrained-{FINGERPRINT[:12]}.safetensors"
+    if path.exists():
+        cached = _read_cache(path)
+        if cached is not None:
+            return cached
+        warnings.warn(
+            f"the cached network at {path} is not the one the model is made of "
+            "(a damaged file?); it is made again",
+            BERGWarning,
+            stacklevel=2,
+        )
+    drawn = draw_parameters()
+    found = compute_fingerprint(drawn)
+    if found != FINGERPRINT:
+        raise ModelLoadError(
+            "this machine draws another untrained AlexNet than the model is made of",
+            got=f"fingerprint {found}",
+            accepted=f"fingerprint {FINGERPRINT}",
+            do="please report this with the versions of numpy and Python, and the processor",
+        )
+    parameters = {name: torch.from_numpy(values) for name, values in drawn.items()}
+    _write_cache(path, parameters)
+    return parameters
+
+
+def load_alexnet(device: str | torch.device = "cpu") -> AlexNet:
+    """Return the untrained AlexNet on a device, in eval mode and without gradients.
+
+    Neither the random state of the caller nor any global flag of PyTorch is touched.
+    """
+    return AlexNet(load_parameters()).to(device)
+
+
+def _parameter_names() -> Iterator[str]:
+    for name in _WEIGHT_SHAPES:
+        yield f"{name}.weight"
+        yield f"{name}.bias"
+
+
+def _read_cache(path: Path) -> dict[str, torch.Tensor] | None:
+    try:
+        cached = load_file(path)
+        values = {name: cached[name].numpy() for name in _parameter_names()}
+    except (SafetensorError, KeyError, OSError, TypeError) as error:
+        logger.warning("cannot read %s: %s", path, error)
+        return None
+    return cached if compute_fingerprint(values) == FINGERPRINT else None
+
+
+def _write_cache(path: Path, parameters: dict[str, torch.Tensor]) -> None:
+    """Write the cache; without it, every run draws the parameters again, for two seconds."""
+    try:
+        with write_atomically(path) as file:
+            file.write(serialise(parameters))
+    except ResourceError as error:
+        logger.warning("cannot cache the network: %s", error)
