@@ -1,0 +1,316 @@
+"""The pickle-free form of a subject's weights: folded, memory-mapped, checked for age.
+
+`weights_subject-XX.safetensors` lies beside `weights_subject-XX.npy` and is made from it. It
+holds the arrays of `EncoderWeights`, and in its header which file it was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from berg import __version__
+from berg.alexnet import LAYERS, Layer
+from berg.atomic import replace_atomically
+from berg.encoder import columns_channels_last
+from berg.errors import FileFormatError, ModelLoadError, ResourceError
+from berg.weight_checks import WeightChecks, WeightSizes
+from berg.weights import EncoderWeights, RowIndices, load_npy
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "berg folded weights"
+FORMAT_VERSION = "1"
+AXES = {
+    "projection": ("n_components", "n_features"),  # features channel last within each layer
+    "offset": ("n_components",),
+    "lh_coef": ("n_vertices", "n_components"),
+    "lh_intercept": ("n_vertices",),
+    "rh_coef": ("n_vertices", "n_components"),
+    "rh_intercept": ("n_vertices",),
+}
+_CONVERT_AGAIN = "run `berg convert --force` for this subject, or delete the file"
+
+
+def load_weights(
+    npy_path: str | os.PathLike[str],
+    *,
+    expected: WeightSizes,
+    lh_rows: RowIndices | None = None,
+    rh_rows: RowIndices | None = None,
+) -> EncoderWeights:
+    """Load a subject's weights from the `.safetensors` beside the `.npy` if there is one.
+
+    Parameters
+    ----------
+    npy_path : path-like
+        `weights_subject-XX.npy`. It need not exist if the `.safetensors` does.
+    expected : WeightSizes
+        The sizes of the model's card.
+    lh_rows, rh_rows : int array of shape (n_selected_vertices,), optional
+        Vertices to read, in the order of the result. None reads all.
+
+    Returns
+    -------
+    EncoderWeights
+
+    Raises
+    ------
+    FileNotFoundError
+        If neither file exists.
+    ModelLoadError
+        If the `.safetensors` was not made from the `.npy` that is there now.
+    FileFormatError
+        As `load_npy` and `load_safetensors`.
+    """
+    npy_path = Path(npy_path)
+    converted = npy_path.with_suffix(".safetensors")
+    if not converted.exists():
+        return load_npy(npy_path, lh_rows=lh_rows, rh_rows=rh_rows, expected=expected)
+    if npy_path.exists():
+        check_fresh(npy_path, converted)
+    return load_safetensors(converted, lh_rows=lh_rows, rh_rows=rh_rows, expected=expected)
+
+
+def load_safetensors(
+    path: str | os.PathLike[str],
+    *,
+    expected: WeightSizes,
+    lh_rows: RowIndices | None = None,
+    rh_rows: RowIndices | None = None,
+) -> EncoderWeights:
+    """Map the projection and read the selected vertices' weights.
+
+    Parameters
+    ----------
+    path : path-like
+        A file that `convert` wrote.
+    expected, lh_rows, rh_rows
+        As for `load_weights`.
+
+    Returns
+    -------
+    EncoderWeights
+        Its projection is a private map of the file: no memory of its own, nothing read until
+        used, and writing to it never reaches the file.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is not one that `convert` writes, is truncated, is another model's, or has
+        an array of the wrong shape; or if a value that is read is NaN or infinite. The
+        projection was looked through when it was converted, and is not again.
+    """
+    path = Path(path)
+    checks = WeightChecks(os.fspath(path), FileFormatError)
+    with _open(path) as file:
+        missing = set(AXES) - set(file.keys())
+        if missing:
+            raise FileFormatError(
+                f"{path} is damaged: it lacks {', '.join(sorted(missing))}", do=_CONVERT_AGAIN
+            )
+        arrays: dict[str, NDArray[np.float32]] = {}
+        for name, axes in AXES.items():
+            tensor = file.get_tensor(name)  # mapped, not read
+            if tensor.dtype != torch.float32:
+                raise FileFormatError(
+                    f"{path} is damaged: {name} is {tensor.dtype}",
+                    accepted="float32",
+                    do=_CONVERT_AGAIN,
+                )
+            shape = tuple(getattr(expected, axis) for axis in axes)
+            checks.check_shape(name, tuple(tensor.shape), shape)
+            rows = {"lh": lh_rows, "rh": rh_rows}.get(name[:2])
+            if rows is not None:
+                tensor = tensor[torch.from_numpy(rows)]
+            arrays[name] = tensor.numpy()
+            if name != "projection":
+                checks.check_finite(name, arrays[name], rows)
+    return EncoderWeights(**arrays, channels_last=True)
+
+
+def convert(
+    npy_path: str | os.PathLike[str],
+    *,
+    model_id: str,
+    subject: int,
+    expected: WeightSizes,
+    simulated: bool = False,
+    layers: Sequence[Layer] = LAYERS,
+) -> Path:
+    """Write the pickle-free form of a subject's weights beside the `.npy`, whole or not at all.
+
+    Parameters
+    ----------
+    npy_path : path-like
+        `weights_subject-XX.npy`.
+    model_id : str
+    subject : int
+    expected : WeightSizes
+        The sizes of the model's card.
+    simulated : bool
+        Whether the weights are those of a simulated subject.
+    layers : sequence of Layer
+        Layers that the features come from, in order.
+
+    Returns
+    -------
+    Path
+        Of the file written; an older one is replaced.
+
+    Raises
+    ------
+    FileFormatError
+        As `load_npy`. Nothing is written.
+    ResourceError
+        If the file cannot be written.
+    """
+    npy_path = Path(npy_path)
+    path = npy_path.with_suffix(".safetensors")
+    before = npy_path.stat()
+    sha256 = _sha256(npy_path)
+    weights = load_npy(npy_path, expected=expected)
+    arrays = {name: np.ascontiguousarray(getattr(weights, name)) for name in AXES}
+    arrays["projection"] = columns_channels_last(weights.projection, layers)
+    info = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model_id": model_id,
+        "subject": str(subject),
+        "simulated": str(simulated).lower(),
+        "feature_order": "channel last within each layer",
+        "source_sha256": sha256,
+        "source_bytes": str(before.st_size),
+        "source_mtime_ns": str(before.st_mtime_ns),
+        "berg_version": __version__,
+    }
+    with replace_atomically(path) as temporary:
+        try:
+            save_file(arrays, temporary, info)
+        except SafetensorError as error:  # how the library reports a full disk
+            raise ResourceError(f"{path} cannot be written", got=str(error)) from error
+    return path
+
+
+def check_fresh(npy_path: str | os.PathLike[str], safetensors_path: str | os.PathLike[str]) -> None:
+    """Raise if the `.safetensors` was not made from the `.npy` that is there now.
+
+    A stale file would give wrong responses that look normal. It is recognised by the size of
+    the `.npy` and, where its modification time is not the recorded one, by its SHA-256 (which
+    takes about half a second for 540 MB; converting again spares it).
+
+    Parameters
+    ----------
+    npy_path, safetensors_path : path-like
+
+    Raises
+    ------
+    ModelLoadError
+        If it is stale.
+    """
+    npy_path, path = Path(npy_path), Path(safetensors_path)
+    recorded, now = read_info(path), npy_path.stat()
+    got = f"{now.st_size:,} bytes in {npy_path.name}"
+    accepted = f"{int(recorded['source_bytes']):,} bytes, as when it was converted"
+    if now.st_size == int(recorded["source_bytes"]):
+        if now.st_mtime_ns == int(recorded["source_mtime_ns"]):
+            return
+        logger.info("%s has another modification time than when converted; comparing", npy_path)
+        sha256 = _sha256(npy_path)
+        if sha256 == recorded["source_sha256"]:
+            return
+        got = f"SHA-256 {sha256[:16]}… of {npy_path.name}"
+        accepted = f"{recorded['source_sha256'][:16]}…, as when it was converted"
+    raise ModelLoadError(
+        f"{path} is stale: it was not made from the weights that now lie beside it",
+        got=got,
+        accepted=accepted,
+        do=_CONVERT_AGAIN,
+    )
+
+
+def read_info(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return what the header of a converted file says of its origin.
+
+    Returns
+    -------
+    dict of str to str
+        model_id, subject, simulated, source_sha256, source_bytes, source_mtime_ns,
+        feature_order, berg_version, format, format_version.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is not one that `convert` writes, or of another version.
+    """
+    with _open(Path(path)) as file:
+        return dict(file.metadata())
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a subject's `.npy`, whichever form of the weights is there.
+
+    Parameters
+    ----------
+    path : path-like
+        Either form. A `.safetensors` tells what it was made from; a `.npy` that does not
+        exist is answered by the `.safetensors` beside it.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors" or not path.exists():
+        return read_info(path.with_suffix(".safetensors"))["source_sha256"]
+    return _sha256(path)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Any]:
+    """Open a converted file and check its header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            _check_format(path, file.metadata() or {})
+            yield file
+    except SafetensorError as error:
+        raise FileFormatError(
+            f"{path} is damaged or truncated",
+            got=str(error),
+            accepted="a file that `berg convert` wrote",
+            do=_CONVERT_AGAIN,
+        ) from error
+
+
+def _check_format(path: Path, info: dict[str, str]) -> None:
+    found = (info.get("format"), info.get("format_version"))
+    if found == (FORMAT, FORMAT_VERSION):
+        return
+    problem = (
+        "is in a format that this version of berg does not read"
+        if found[0] == FORMAT
+        else "is not a file that `berg convert` wrote"
+    )
+    raise FileFormatError(
+        f"{path} {problem}",
+        got=" ".join(map(str, found)),
+        accepted=f"{FORMAT} {FORMAT_VERSION}",
+        do=_CONVERT_AGAIN,
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
