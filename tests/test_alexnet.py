@@ -52,7 +52,6 @@ def plain_network(parameters: dict[str, np.ndarray]) -> nn.Module:
     return network.eval()
 
 
-
 def test_layers_agree_with_the_architecture_written_out(drawn, rng):
     images = torch.from_numpy(rng.standard_normal((2, 3, 224, 224), dtype=np.float32))
     plain = plain_network(drawn)

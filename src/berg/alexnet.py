@@ -23,11 +23,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialise
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from berg.atomic import write_atomically
+from berg.atomic import replace_atomically
 from berg.errors import BERGWarning, ModelLoadError, ResourceError
 from berg.layout import cache_dir
 
@@ -172,6 +171,24 @@ def flatten_features(layers: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([activations.flatten(1) for activations in layers], dim=1)
 
 
+def channels_last(activation: torch.Tensor) -> torch.Tensor:
+    """Flatten a layer's activations with the channels varying fastest.
+
+    The convolutions leave their results in this order, so no copy is made.
+
+    Parameters
+    ----------
+    activation : torch.Tensor, shape (n_images, channels, height, width) or (n_images, units)
+
+    Returns
+    -------
+    torch.Tensor, shape (n_images, n_features)
+    """
+    if activation.ndim == 2:
+        return activation
+    return activation.permute(0, 2, 3, 1).flatten(1)
+
+
 def draw_parameters() -> dict[str, np.ndarray]:
     """Draw the network's 61,100,840 parameters from their definition.
 
@@ -183,7 +200,7 @@ def draw_parameters() -> dict[str, np.ndarray]:
     dict of str to numpy.ndarray of float32
         Weight and bias of each layer in order, under torchvision's names.
     """
-    twister = np.random.RandomState(SEED)  # noqa: NPY002 - the generator is the definition
+    twister = np.random.RandomState(SEED)
     parameters = {}
     for name, shape in _WEIGHT_SHAPES.items():
         fan_in = math.prod(shape[1:])
@@ -285,7 +302,7 @@ def _read_cache(path: Path) -> dict[str, torch.Tensor] | None:
 def _write_cache(path: Path, parameters: dict[str, torch.Tensor]) -> None:
     """Write the cache; without it, every run draws the parameters again, for two seconds."""
     try:
-        with write_atomically(path) as file:
-            file.write(serialise(parameters))
-    except ResourceError as error:
+        with replace_atomically(path) as temporary:
+            save_file(parameters, temporary)
+    except (ResourceError, SafetensorError) as error:
         logger.warning("cannot cache the network: %s", error)

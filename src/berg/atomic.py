@@ -12,8 +12,8 @@ from berg.errors import BERGError, ResourceError
 
 
 @contextmanager
-def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` that takes its place when the block ends well.
+def replace_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path` whose file takes its place when the block ends well.
 
     Parameters
     ----------
@@ -23,7 +23,8 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
     Yields
     ------
-    binary file, open for writing
+    Path
+        Where to write instead.
 
     Raises
     ------
@@ -34,17 +35,38 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
+        yield temporary
         os.replace(temporary, path)
     except BERGError:
         raise
     except OSError as err:
         raise ResourceError(
-            f"{path} cannot be written.",
+            f"{path} cannot be written",
             got=str(err),
             do="make space, or choose a folder that you may write to",
         ) from err
     finally:
         with suppress(OSError):  # it may not exist, nor even its folder
             temporary.unlink()
+
+
+@contextmanager
+def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends well.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `replace_atomically`.
+
+    Yields
+    ------
+    binary file, open for writing
+
+    Raises
+    ------
+    ResourceError
+        If the file cannot be written. Nothing is left behind.
+    """
+    with replace_atomically(path) as temporary, temporary.open("wb") as file:
+        yield file

@@ -1,0 +1,216 @@
+"""The command line: it parses, calls and prints.
+
+Each command imports what it needs when it runs, so that ``berg --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from berg import __version__
+from berg.catalog import DEFAULT_MODEL_ID
+from berg.errors import BERGError, BERGWarning
+
+_berg_dir_option = click.option(
+    "--berg-dir",
+    type=click.Path(path_type=Path),
+    help="Directory of the models. Default: $BERG_DIR, else the platform's data directory.",
+)
+_subject_option = click.option("--subject", type=int, required=True, help="NSD subject, 1 to 8.")
+
+
+class _Commands(click.Group):
+    """Shows our errors and warnings as text; anything else is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        warnings.showwarning = _show_warning
+        warnings.simplefilter("always", BERGWarning)
+        try:
+            return super().invoke(ctx)
+        except BERGError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *where: Any, **more: Any
+) -> None:
+    if issubclass(category, BERGWarning):
+        click.secho(f"Warning: {message}", err=True, fg="yellow")
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is done.")
+def main(verbose: bool) -> None:
+    """In silico fMRI: what the brain's response to an image would be.
+
+    New here? `berg demo` needs no download and ends with a picture of the cortex.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"
+    )
+
+
+@main.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for the picture and the responses.",
+)
+def demo(out: Path) -> None:
+    """Encode photographs with a simulated subject, and draw the cortex."""
+    from berg.demo import run_demo
+
+    run_demo(out, echo=click.echo)
+
+
+@main.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", "model_id", default=DEFAULT_MODEL_ID, show_default=True)
+@_subject_option
+@click.option(
+    "--roi", "rois", multiple=True, help="Region of interest; repeat it for a union of several."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("responses.npz"),
+    show_default=True,
+    help="Where to save: responses, vertices, names and provenance, as .npz.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option(
+    "--skip-bad", is_flag=True, help="Go on past unreadable images; list them at the end."
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@_berg_dir_option
+def encode(
+    sources: Sequence[Path],
+    model_id: str,
+    subject: int,
+    rois: Sequence[str],
+    out: Path,
+    device: str,
+    skip_bad: bool,
+    quiet: bool,
+    berg_dir: Path | None,
+) -> None:
+    """Encode image files, folders of them, and .npy arrays.
+
+    Images that are not square are cut to their central square.
+    """
+    from berg.model import BATCH_SIZE
+    from berg.photos import PreparedPhotos, find_photos
+    from berg.responses import SavedResponses, check_output_path, save_responses
+    from berg.toolkit import BERG
+
+    check_output_path(out)
+    photos = find_photos(sources)
+    selection = {"roi": list(rois)} if rois else None
+    model = BERG(berg_dir).get_encoding_model(model_id, device, selection, subject=subject)
+    if model.is_simulated:
+        click.secho(f"Subject {subject} is SIMULATED: not measured in a brain.", err=True)
+    prepared = PreparedPhotos(photos, BATCH_SIZE, skip_bad)
+    lh, rh = model.encode_prepared(prepared, len(photos), show_progress=not quiet)
+    save_responses(
+        out,
+        SavedResponses(
+            lh,
+            rh,
+            model.lh_vertices,
+            model.rh_vertices,
+            tuple(prepared.names),
+            model.provenance(),
+        ),
+    )
+    if prepared.cropped:
+        click.echo(
+            f"{len(prepared.cropped)} of {len(prepared.names)} images were not square "
+            "and were cut to their central square."
+        )
+    click.echo(
+        f"{out}: {len(lh)} images, {lh.shape[1]} left and {rh.shape[1]} right vertices, z units"
+    )
+    if prepared.bad:
+        click.secho(f"{len(prepared.bad)} images could not be read and were left out:", err=True)
+        for error in prepared.bad:
+            click.echo(f"- {error}", err=True)
+
+
+@main.command(name="list")
+def list_models() -> None:
+    """List the models."""
+    from berg.catalog import load_cards
+
+    for card in load_cards().values():
+        subjects = f"{card.subjects[0]}-{card.subjects[-1]}"
+        click.echo(
+            f"{card.model_id}  {card.modality}, {card.training_dataset}, subjects {subjects}"
+        )
+
+
+@main.command()
+@click.argument("model_id", default=DEFAULT_MODEL_ID)
+def describe(model_id: str) -> None:
+    """Print the card of a model."""
+    from berg.catalog import find_card
+
+    click.echo(find_card(model_id))
+
+
+@main.command()
+@click.argument("model_id", default=DEFAULT_MODEL_ID)
+@_subject_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: shapes, medians, ROI sizes.")
+@_berg_dir_option
+def metadata(model_id: str, subject: int, as_json: bool, berg_dir: Path | None) -> None:
+    """Summarise the metadata of a subject."""
+    from berg.metadata import summarise_metadata
+    from berg.toolkit import BERG
+
+    summary = summarise_metadata(BERG(berg_dir).get_model_metadata(model_id, subject))
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    for section, entries in summary.items():
+        click.secho(section, bold=True)
+        for name, entry in entries.items():
+            click.echo(f"  {name:<36}{entry}")
+
+
+@main.command()
+@click.argument("model_id", default=DEFAULT_MODEL_ID)
+@click.option(
+    "--subject",
+    "subjects",
+    type=int,
+    multiple=True,
+    required=True,
+    help="NSD subject, 1 to 8; repeat it for several.",
+)
+@click.option("--force", is_flag=True, help="Convert again where the file is there already.")
+@_berg_dir_option
+def convert(model_id: str, subjects: Sequence[int], force: bool, berg_dir: Path | None) -> None:
+    """Write weights in the pickle-free form that loads faster (.safetensors)."""
+    from berg.toolkit import BERG
+
+    for subject in subjects:
+        path, written = BERG(berg_dir).convert_weights(model_id, subject=subject, force=force)
+        click.echo(f"{path}{'' if written else ' is there already (--force converts again)'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""From what a user selects (ROI names, vertex vectors) to vertex indices per hemisphere."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from berg.catalog import ModelCard
+from berg.errors import (
+    BERGWarning,
+    InvalidParameterError,
+    InvalidParameterTypeError,
+    did_you_mean,
+)
+
+KEYS = ("roi", "lh_vertices", "rh_vertices")
+
+VertexIndices = NDArray[np.int64]
+# "lh" and "rh" to name to vertex indices
+RoiIndices = Mapping[str, Mapping[str, VertexIndices]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Vertices whose responses are asked for.
+
+    Parameters
+    ----------
+    lh, rh : numpy.ndarray of int64, shapes (n_lh_vertices,), (n_rh_vertices,)
+        Indices on fsaverage (0-based), ascending, each once.
+    rois : tuple of str
+        The regions they come from, under their names in the metadata; empty if the
+        vertices were not selected by region.
+    """
+
+    lh: VertexIndices
+    rh: VertexIndices
+    rois: tuple[str, ...] = ()
+
+
+def select_vertices(
+    selection: Mapping[str, Any] | None,
+    card: ModelCard,
+    subject: int,
+    load_rois: Callable[[], RoiIndices],
+) -> Selection:
+    """Resolve a user's selection to vertex indices.
+
+    Parameters
+    ----------
+    selection : mapping or None
+        With any of the keys ``roi`` (a name or several, whose union is taken),
+        ``lh_vertices`` and ``rh_vertices`` (vectors of zeros and ones, one entry a vertex).
+        A key that is None counts as not given; a hemisphere that nothing selects is whole.
+    card : ModelCard
+    subject : int
+        Named in messages.
+    load_rois : callable
+        Returns the subject's ROIs per hemisphere; called only if regions are asked for.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    InvalidParameterTypeError, InvalidParameterError
+        If a key, a region or a vector is not accepted, or if no vertex is selected.
+
+    Warns
+    -----
+    BERGWarning
+        If regions override vertex vectors, or a region is empty in this subject.
+    """
+    given = _given(selection)
+    if "roi" in given:
+        if len(given) > 1:
+            ignored = " and ".join(key for key in KEYS[1:] if key in given)
+            warnings.warn(
+                f"selection has roi and {ignored}: roi decides, {ignored} ignored",
+                BERGWarning,
+                stacklevel=2,
+            )
+        return _select_rois(_roi_names(given["roi"], card), subject, load_rois())
+    everything = np.arange(card.n_vertices)
+    lh, rh = (
+        _selected(given[key], key, card.n_vertices) if key in given else everything
+        for key in KEYS[1:]
+    )
+    if not len(lh) and not len(rh):
+        raise InvalidParameterError(
+            "selection selects no vertex",
+            got="only zeros in both hemispheres",
+            accepted="at least one 1 in lh_vertices or rh_vertices",
+        )
+    return Selection(lh, rh)
+
+
+def _given(selection: Mapping[str, Any] | None) -> dict[str, Any]:
+    if selection is None:
+        return {}
+    if not isinstance(selection, Mapping):
+        raise InvalidParameterTypeError(
+            "selection is not a dict",
+            got=f"{type(selection).__name__}: {selection!r}",
+            accepted=f"a dict with any of the keys {', '.join(KEYS)}",
+            do='for a region of interest: selection={"roi": "V1v"}',
+        )
+    for key in selection:
+        if key not in KEYS:
+            raise InvalidParameterError(
+                f"selection has no key {key!r}.{did_you_mean(key, KEYS)}",
+                accepted=", ".join(KEYS),
+            )
+    return {key: value for key, value in selection.items() if value is not None}
+
+
+def _roi_names(roi: object, card: ModelCard) -> tuple[str, ...]:
+    names = [roi] if isinstance(roi, str) else roi
+    if not isinstance(names, list | tuple | set | frozenset | np.ndarray) or not all(
+        isinstance(name, str) for name in names
+    ):
+        raise InvalidParameterTypeError(
+            "roi is not the name of a region or a list of names",
+            got=f"{type(roi).__name__}: {roi!r}",
+            accepted=f"one or several of {', '.join(card.rois)}",
+        )
+    if not len(names):
+        raise InvalidParameterError(
+            "roi is an empty list",
+            accepted=f"one or several of {', '.join(card.rois)}",
+            do="leave roi out (or None) for the whole surface",
+        )
+    resolved = []
+    for name in names:
+        known = card.roi_aliases.get(str(name), str(name))
+        if known not in card.rois:
+            options = [*card.rois, *card.roi_aliases]
+            raise InvalidParameterError(
+                f"there is no ROI {str(name)!r}.{did_you_mean(name, options)}",
+                accepted=", ".join(options),
+            )
+        resolved.append(known)
+    return tuple(dict.fromkeys(resolved))
+
+
+def _select_rois(names: tuple[str, ...], subject: int, rois: RoiIndices) -> Selection:
+    union = {}
+    for hemi, title in (("lh", "left"), ("rh", "right")):
+        parts = []
+        for name in names:
+            if name not in rois[hemi]:
+                raise InvalidParameterError(
+                    f"the metadata of subject {subject} have no ROI {name!r} "
+                    f"in the {title} hemisphere",
+                    accepted=", ".join(rois[hemi]),
+                )
+            vertices = rois[hemi][name]
+            if not len(vertices):
+                warnings.warn(
+                    f"ROI {name} is empty in the {title} hemisphere of subject {subject}",
+                    BERGWarning,
+                    stacklevel=2,
+                )
+            parts.append(vertices)
+        union[hemi] = np.unique(np.concatenate(parts)).astype(np.int64)
+    return Selection(union["lh"], union["rh"], names)
+
+
+def _selected(vector: object, key: str, n_vertices: int) -> VertexIndices:
+    accepted = f"a vector of {n_vertices} zeros and ones, one entry a vertex"
+    do = (
+        "from vertex indices: mask = np.zeros("
+        f"{n_vertices}, dtype=int); mask[indices] = 1; selection={{{key!r}: mask}}"
+    )
+    try:
+        mask = np.asarray(vector)
+    except ValueError as error:  # a ragged list
+        raise InvalidParameterTypeError(
+            f"{key} is not a vector", got=str(error), accepted=accepted, do=do
+        ) from error
+    got = f"array of shape {mask.shape}, {mask.dtype}"
+    if mask.dtype.kind not in "biuf":
+        raise InvalidParameterTypeError(
+            f"{key} is not a numeric vector", got=got, accepted=accepted, do=do
+        )
+    if mask.shape != (n_vertices,):
+        raise InvalidParameterError(
+            f"{key} has the wrong length", got=got, accepted=accepted, do=do
+        )
+    wrong = (mask != 0) & (mask != 1)
+    if wrong.any():
+        raise InvalidParameterError(
+            f"{key} has other values than 0 and 1",
+            got=f"{mask[wrong][0]} at vertex {int(wrong.argmax())}, "
+            f"{int(wrong.sum())} such values in all",
+            accepted=accepted,
+            do=do,
+        )
+    return np.flatnonzero(mask)

@@ -1,0 +1,74 @@
+"""What importing loads, and the paths that users of the existing toolkit import from."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "numpy", "scipy", "sklearn", "nilearn", "matplotlib", "PIL", "yaml")
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has after running the code."""
+    script = f"import sys\n{code}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_import_berg_loads_nothing_heavy():
+    assert not loaded_by("import berg").intersection(HEAVY)
+
+
+def test_catalog_needs_no_torch():
+    code = "from berg import BERG, BERGError\nBERG('x').get_model_catalog()"
+    assert not loaded_by(code).intersection({"torch", "scipy", "sklearn", "nilearn"})
+
+
+def test_command_line_help_needs_no_torch():
+    code = (
+        "from click.testing import CliRunner\nfrom berg.cli import main\n"
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0"
+    )
+    assert not loaded_by(code).intersection({"torch", "numpy", "yaml"})
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("berg", ["BERG", "BaseModelInterface", "BERGError", "StimulusError"]),
+        ("berg.core", ["BERG"]),
+        ("berg.core.berg", ["BERG"]),
+        (
+            "berg.core.exceptions",
+            [
+                "BERGError",
+                "ModelNotFoundError",
+                "ModelLoadError",
+                "InvalidParameterError",
+                "StimulusError",
+                "ResourceError",
+            ],
+        ),
+        ("berg.interfaces", ["BaseModelInterface"]),
+        ("berg.interfaces.base_model", ["BaseModelInterface"]),
+    ],
+)
+def test_import_paths_of_the_existing_toolkit(module, names):
+    berg = importlib.import_module("berg")
+    for name in names:
+        found = getattr(importlib.import_module(module), name)
+        assert found is getattr(berg, name)
+
+
+def test_unknown_name_is_an_attribute_error():
+    berg = importlib.import_module("berg")
+    with pytest.raises(AttributeError, match="zebra"):
+        _ = berg.zebra
+
+
+def test_every_public_name_resolves():
+    berg = importlib.import_module("berg")
+    assert all(getattr(berg, name) is not None for name in dir(berg))
