@@ -49,10 +49,16 @@ def test_full_precision_holds_inside_and_puts_settings_back(outside):
     try:
         a = torch.linspace(0, 1, 256 * 256).reshape(256, 256)
         expected = (a.double() @ a.double()).float()
-        with pytest.raises(KeyError), full_precision():
+        with full_precision():
             # float32 sums of 256 terms up to 1: bfloat16 would be off by 1e-1
             torch.testing.assert_close(a @ a, expected, atol=1e-3, rtol=0)
-            raise KeyError
+        with pytest.raises(KeyError):
+            _fail_inside()
         assert torch.get_float32_matmul_precision() == outside
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+def _fail_inside():
+    with full_precision():
+        raise KeyError

@@ -128,7 +128,8 @@ class AlexNet(nn.Module):
         self.load_state_dict(dict(parameters), assign=True)
         self.requires_grad_(False)
         self.eval()
-        self.features.to(memory_format=torch.channels_last)
+        # PyTorch's stubs do not know Module.to(memory_format=...).
+        self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the activations of the eight layers.

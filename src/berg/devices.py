@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -73,7 +74,8 @@ def full_precision() -> Iterator[None]:
     TF32 and bfloat16 shortcuts move responses by more than the 1e-4 that devices agree to.
     Every setting is put back on the way out.
     """
-    backends = torch.backends
+    backends: Any = torch.backends
+    settings: list[tuple[Any, str, object]]
     if hasattr(backends.cuda.matmul, "fp32_precision"):  # PyTorch 2.9 and later
         settings = [
             (backends.cuda.matmul, "fp32_precision", "ieee"),

@@ -120,6 +120,6 @@ def columns_channels_last(
     start = 0
     for layer in layers:
         part = slice(start, start + layer.n_features)
-        reordered[:, part] = channels_last(given[:, part].unflatten(1, layer.shape))
+        reordered[:, part] = channels_last(given[:, part].reshape(len(given), *layer.shape))
         start = part.stop
     return reordered.numpy()

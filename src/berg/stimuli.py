@@ -112,7 +112,7 @@ def resize_and_crop(images: torch.Tensor) -> torch.Tensor:
         size = [int(RESIZED_SIDE * side / shorter) for side in (height, width)]
         chunk = _RESIZE_CHUNK if images.device.type == "cpu" else len(images)
         images = torch.cat(
-            [_crop(_resize(part, size)).to(torch.uint8) for part in images.split(chunk)]
+            [_crop(_resize(part, size)).to(torch.uint8) for part in torch.split(images, chunk)]
         )
         return images
     return _crop(images)

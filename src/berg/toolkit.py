@@ -239,6 +239,17 @@ class BERG:
         number = card.check_subject(subject)
         return load_metadata(self._find_metadata(card, number), n_vertices=card.n_vertices)
 
+    def has_metadata(self, model_id: str, subject: int) -> bool:
+        """Whether berg_dir has the metadata of a subject.
+
+        Raises
+        ------
+        ModelNotFoundError, InvalidParameterError
+            If the model or the subject is not accepted.
+        """
+        card = catalog.find_card(model_id)
+        return card.files(self.berg_dir).metadata(card.check_subject(subject)).is_file()
+
     def convert_weights(
         self, model_id: str, *, subject: int, force: bool = False
     ) -> tuple[Path, bool]:
@@ -281,11 +292,13 @@ class BERG:
             return path, False
         if not npy.is_file():
             raise self._weights_not_found(card, number)
-        simulated = False
-        if card.files(self.berg_dir).metadata(number).is_file():
-            simulated = is_simulated(self.get_model_metadata(model_id, number))
         made = convert(
-            npy, model_id=model_id, subject=number, simulated=simulated, expected=_sizes(card)
+            npy,
+            model_id=model_id,
+            subject=number,
+            simulated=self.has_metadata(model_id, number)
+            and is_simulated(self.get_model_metadata(model_id, number)),
+            expected=_sizes(card),
         )
         return made, True
 

@@ -1,0 +1,173 @@
+"""`make bench`: ours and the reference side by side in one run, as a table in Markdown.
+
+Machines are shared and noisy, so ours and the references take turns, and a row gives the
+median of each and the ratio of the medians. Same images, weights and number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from berg.demo import simulated_berg_dir
+
+from benchmarks.reference import Reference
+from berg import BERG
+from berg.catalog import DEFAULT_MODEL_ID, find_card
+from berg.natural_images import natural_images
+
+N_IMAGES = 500
+ROUNDS = 5
+Row = tuple[str, str, str, str, str]
+
+
+def main() -> None:
+    berg_dir = simulated_berg_dir()
+    npy = find_card(DEFAULT_MODEL_ID).files(berg_dir).weights_npy(1)
+    safetensors = npy.with_suffix(".safetensors")
+    safetensors.unlink(missing_ok=True)  # the first rows are those of the .npy
+    images = natural_images(np.random.default_rng(7), N_IMAGES)
+
+    print_machine()
+    print("| what | ours | reference | figure | target |")
+    print("|---|---|---|---|---|")
+    whole, v1v = load(berg_dir), load(berg_dir, "V1v")
+    whole_reference = Reference(npy)
+    v1v_reference = Reference(npy, (v1v.lh_vertices, v1v.rh_vertices))
+    show(agreement(whole, whole_reference, images[:100]))
+    for row in throughput("whole surface", whole, whole_reference, images, (2, 1.5)):
+        show(row)
+    for row in throughput("ROI V1v", v1v, v1v_reference, images, (1.7, None)):
+        show(row)
+    reference_load = lambda: Reference(npy, (v1v.lh_vertices, v1v.rh_vertices))  # noqa: E731
+    show(loading("model from .npy, V1v", berg_dir, reference_load, "≤ 1"))
+    BERG(berg_dir).convert_weights(DEFAULT_MODEL_ID, subject=1)
+    show(loading("model from .safetensors, V1v", berg_dir, reference_load, "≤ 1/3"))
+    safetensors.unlink()
+    show(memory(berg_dir))
+    show(import_time())
+
+
+def print_machine() -> None:
+    names = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    print(
+        f"{date.today()}; {names[0] if names else platform.processor()}, {os.cpu_count()} cores; "
+        f"Python {platform.python_version()}, PyTorch {torch.__version__}, "
+        f"NumPy {np.__version__}; {torch.get_num_threads()} threads; medians of {ROUNDS} rounds.\n"
+    )
+
+
+def show(row: Row) -> None:
+    print(f"| {' | '.join(row)} |", flush=True)
+
+
+def load(berg_dir: Path, roi: str | None = None):
+    return BERG(berg_dir).get_encoding_model(
+        DEFAULT_MODEL_ID, "cpu", {"roi": roi} if roi else None, subject=1
+    )
+
+
+def take_turns(*jobs: Callable[[], object]) -> list[float]:
+    """Median seconds of each job; they run in turn, after one round that is not counted."""
+    seconds: list[list[float]] = [[] for _ in jobs]
+    for round_ in range(ROUNDS + 1):
+        for job, taken in zip(jobs, seconds, strict=True):
+            start = time.perf_counter()
+            job()
+            if round_:
+                taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in seconds]
+
+
+def agreement(model, reference: Reference, images: np.ndarray) -> Row:
+    ours = model.generate_response(images, show_progress=False)
+    pairs = zip(ours, reference.tidy(images), strict=True)
+    worst = max(float(np.abs(a - b).max()) for a, b in pairs)
+    return ("responses, 100 natural images", "", "", f"max abs difference {worst:.1e} z", "≤ 1e-4")
+
+
+def throughput(
+    title: str,
+    model,
+    reference: Reference,
+    images: np.ndarray,
+    targets: tuple[float, float | None],
+) -> list[Row]:
+    ours, upstream, tidy = take_turns(
+        lambda: model.generate_response(images, show_progress=False),
+        lambda: reference.upstream(images),
+        lambda: reference.tidy(images),
+    )
+    return [
+        (
+            f"{title}, {len(images)} images 256×256, against {name}",
+            f"{len(images) / ours:.0f} images/s",
+            f"{len(images) / seconds:.0f} images/s",
+            f"{seconds / ours:.2f}×",
+            f"≥ {target}×" if target else "",
+        )
+        for name, seconds, target in zip(
+            ("upstream's way", "tidy"), (upstream, tidy), targets, strict=True
+        )
+    ]
+
+
+def loading(title: str, berg_dir: Path, reference: Callable[[], object], target: str) -> Row:
+    ours, theirs = take_turns(lambda: load(berg_dir, "V1v"), reference)
+    return (title, f"{ours:.2f} s", f"{theirs:.2f} s", f"{ours / theirs:.2f} of it", target)
+
+
+_ENCODE = """
+import resource, sys
+import numpy as np
+from berg import BERG
+berg_dir, model_id, n_images = sys.argv[1], sys.argv[2], int(sys.argv[3])
+model = BERG(berg_dir).get_encoding_model(model_id, "cpu", {"roi": "V1v"}, subject=1)
+images = np.random.default_rng(0).integers(0, 256, (n_images, 3, 256, 256), dtype=np.uint8)
+lh, rh = model.generate_response(images, show_progress=False)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print((peak - images.nbytes - lh.nbytes - rh.nbytes) / 1e6)
+"""
+
+
+def memory(berg_dir: Path) -> Row:
+    few, many = (float(run(_ENCODE, str(berg_dir), DEFAULT_MODEL_ID, str(n))) for n in (500, 5000))
+    return (
+        "peak memory, ROI V1v, without inputs and outputs",
+        f"{many:.0f} MB for 5,000 images",
+        f"{few:.0f} MB for 500 (ours)",
+        f"{many - few:+.0f} MB",
+        "≤ 300 MB",
+    )
+
+
+def import_time() -> Row:
+    code = "import time; t = time.perf_counter(); import berg; print(time.perf_counter() - t)"
+    seconds = statistics.median(float(run(code)) for _ in range(ROUNDS))
+    torch_code = code.replace("import berg", "import torch, sklearn")
+    theirs = statistics.median(float(run(torch_code)) for _ in range(ROUNDS))
+    return ("import berg", f"{seconds:.3f} s", f"{theirs:.2f} s", "", "< 0.2 s")
+
+
+def run(code: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

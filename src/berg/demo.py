@@ -1,0 +1,116 @@
+"""`berg demo`: real photographs in, in silico responses of a simulated subject out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from berg.catalog import DEFAULT_MODEL_ID
+from berg.layout import cache_dir
+from berg.natural_images import photograph_crops
+from berg.plotting import plot_photograph_responses
+from berg.responses import SavedResponses, save_responses
+from berg.simulation import SIMULATION_VERSION, simulate_subject
+from berg.toolkit import BERG
+
+SUBJECT = 1
+ROIS = ("V1v", "FFA-1", "PPA")
+
+_NEXT = """
+What you saw is SIMULATED. For a real subject, get its weights and metadata (about 560 MB,
+no AWS account; terms: {terms})
+
+  aws s3 cp --no-sign-request --recursive \\
+    s3://{bucket}/encoding_models/{folder} \\
+    BERG_DIR/encoding_models/{folder} \\
+    --exclude "*" --include "*subject-01.npy"
+
+and encode your own photographs:
+
+  berg encode my_photos/ --berg-dir BERG_DIR --subject {subject} --roi V1v --out responses.npz
+"""
+
+
+def simulated_berg_dir(show_progress: bool = True) -> Path:
+    """Return a berg_dir with the simulated subject 1, built on the first call and cached.
+
+    Parameters
+    ----------
+    show_progress : bool, default True
+        Whether to show progress while it is built.
+
+    Returns
+    -------
+    Path
+        Inside the cache directory, apart from any real model.
+
+    Raises
+    ------
+    MissingExtraError
+        If nilearn or scikit-learn is not installed.
+    ResourceError
+        If the files cannot be written.
+    """
+    berg_dir = cache_dir() / f"simulated-{SIMULATION_VERSION}"
+    # The metadata are written last: where they are, the subject is whole.
+    berg = BERG(berg_dir)
+    if not berg.has_metadata(DEFAULT_MODEL_ID, SUBJECT):
+        simulate_subject(berg_dir, SUBJECT, show_progress=show_progress)
+    return berg_dir
+
+
+def run_demo(out: Path, echo: Callable[[str], None] = print) -> None:
+    """Encode eight crops of photographs and draw the cortex.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for ``cortex.png`` and ``responses.npz``; created if need be.
+    echo : callable
+        Where the text goes.
+
+    Raises
+    ------
+    MissingExtraError
+        If the extras ``plot`` or ``simulate`` are not installed.
+    ResourceError
+        If the files cannot be written.
+    """
+    photographs, names = photograph_crops()
+    echo("Building the SIMULATED subject (once; nothing is downloaded) ...")
+    berg_dir = simulated_berg_dir()
+    berg = BERG(berg_dir)
+    model = berg.get_encoding_model(DEFAULT_MODEL_ID, subject=SUBJECT)
+    lh, rh = berg.encode(model, photographs)
+    means = []
+    for roi in ROIS:
+        part = berg.get_encoding_model(DEFAULT_MODEL_ID, selection={"roi": roi}, subject=SUBJECT)
+        means += [hemi.mean(axis=1) for hemi in berg.encode(part, photographs, show_progress=False)]
+    echo("\nMean in silico response (z units) of a SIMULATED subject, left and right hemisphere\n")
+    echo(_table(names, means))
+
+    responses = SavedResponses(
+        lh, rh, model.lh_vertices, model.rh_vertices, names, model.provenance()
+    )
+    save_responses(out / "responses.npz", responses)
+    figure = plot_photograph_responses(photographs, lh, rh, simulated=True)
+    figure.savefig(out / "cortex.png")
+    echo(f"\nPicture of the cortex:  {out / 'cortex.png'}")
+    echo(f"Responses:              {out / 'responses.npz'}")
+    facts = model.card.facts
+    folder = model.card.files(berg_dir).root.relative_to(berg_dir / "encoding_models").as_posix()
+    echo(_NEXT.format(terms=facts["terms"], bucket=facts["bucket"], folder=folder, subject=SUBJECT))
+
+
+def _table(names: Sequence[str], means: Sequence[NDArray[np.float32]]) -> str:
+    width = max(map(len, names)) + 2
+    lines = [
+        " " * width + "".join(f"{roi:^18}" for roi in ROIS),
+        " " * width + f"{'left':>9}{'right':>9}" * len(ROIS),
+    ]
+    for name, row in zip(names, np.transpose(means), strict=True):
+        lines.append(f"{name:<{width}}" + "".join(f"{value:9.2f}" for value in row))
+    return "\n".join(lines)
