@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from berg.demo import simulated_berg_dir
 
 from benchmarks.reference import Reference
 from berg import BERG
 from berg.catalog import DEFAULT_MODEL_ID, find_card
-from berg.natural_images import natural_images
+from berg.demo import simulated_berg_dir
+from berg.simulation.natural_images import natural_images
 
 N_IMAGES = 500
 ROUNDS = 5

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from berg import fsaverage
 from berg.errors import InvalidParameterError, MissingExtraError
-from berg.fsaverage import edges, faces, level_of, n_vertices, neighbours, sphere, upsample
+from berg.surface import fsaverage
+from berg.surface.fsaverage import edges, faces, level_of, n_vertices, neighbours, sphere, upsample
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "fsaverage"
 LEVELS = range(8)

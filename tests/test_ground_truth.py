@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from berg.fsaverage import edges, n_vertices, sphere
-from berg.ground_truth import GroundTruth, draw_ground_truth, draw_region_readouts
+from berg.simulation.ground_truth import GroundTruth, draw_ground_truth, draw_region_readouts
+from berg.surface.fsaverage import edges, n_vertices, sphere
 
 LEVEL = 5
 N_SCORES = 8

@@ -15,7 +15,7 @@ from berg.errors import (
     UnsafePickleError,
 )
 from berg.metadata import Metadata, load_metadata, load_rois, save_metadata, validate_metadata
-from berg.pickling import save_dict
+from berg.pickles.writing import save_dict
 
 N_VERTICES = 20
 
@@ -55,7 +55,7 @@ def assert_same(got: Any, wanted: Any) -> None:
 def test_metadata_round_trip(
     metadata: Metadata, tmp_path: Path, inline_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("berg.unpickling.INLINE_BYTES", inline_bytes)
+    monkeypatch.setattr("berg.pickles.reading.INLINE_BYTES", inline_bytes)
     save_metadata(tmp_path / "m.npy", metadata, n_vertices=N_VERTICES)
     read = load_metadata(tmp_path / "m.npy", n_vertices=N_VERTICES)
     assert_same(read, metadata)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from berg import natural_images as module
 from berg.errors import InvalidParameterError
-from berg.natural_images import natural_images, photograph_crops, synthetic_images
+from berg.simulation import natural_images as module
+from berg.simulation.natural_images import natural_images, photograph_crops, synthetic_images
 
 
 def draw(n_images, seed=1, part="train"):

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from berg.errors import InvalidParameterError
-from berg.fsaverage import neighbours
-from berg.patches import Neighbours, grow_patch
+from berg.surface.fsaverage import neighbours
+from berg.surface.patches import Neighbours, grow_patch
 
 # A path 0 - 1 - 2 - 3 - 4
 PATH = Neighbours(

@@ -4,11 +4,11 @@ import sys
 import numpy as np
 import pytest
 
-from berg.cortex_painting import ColourScale, colour_scale, paint
 from berg.errors import InvalidParameterError, MissingExtraError
-from berg.fsaverage import load_packaged, upsample
 from berg.plotting import SIMULATED_NOTE, plot_photograph_responses, plot_surface
-from berg.surface_raster import surface_view
+from berg.surface.fsaverage import load_packaged, upsample
+from berg.surface.painting import ColourScale, colour_scale, paint
+from berg.surface.raster import surface_view
 
 
 def pixels(figure, dpi=40):

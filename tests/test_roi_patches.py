@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from berg.errors import InvalidParameterError
-from berg.fsaverage import neighbours, sphere
-from berg.roi_patches import ROI_COLLECTIONS, roi_patches
+from berg.surface.fsaverage import neighbours, sphere
+from berg.surface.roi_patches import ROI_COLLECTIONS, roi_patches
 
 MASKS = Path(__file__).parents[2] / "shared" / "data" / "nsd" / "subj01_algonauts_masks.npz"
 # Left hemisphere of the model card, with sizes for the regions that it lacks there.

@@ -4,7 +4,8 @@ import pytest
 from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.errors import InvalidParameterError
 from berg.metadata import load_metadata, save_metadata
-from berg.simulation import _alexnet_features, simulate_subject
+from berg.simulation import simulate_subject
+from berg.simulation.subject import _alexnet_features
 from berg.weights import load_npy
 
 LEVEL, N_VERTICES, N_COMPONENTS = 3, 642, 12

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from berg import stored_array
 from berg.errors import FileFormatError, InvalidParameterError
-from berg.stored_array import StoredArray, read_array, read_blocks
+from berg.pickles import stored_array
+from berg.pickles.stored_array import StoredArray, read_array, read_blocks
 
 SHAPES = [(9,), (9, 4), (9, 2, 3)]
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
 from berg.errors import BERGError, FileFormatError, InvalidParameterError, ModelLoadError
-from berg.pickling import save_dict
+from berg.pickles.writing import save_dict
 from berg.weights import (
     EncoderWeights,
     PCAParams,
@@ -98,8 +98,8 @@ def test_folded_weights_predict_as_scikit_learn(
 def test_projection_is_the_float64_quotient_rounded_once(
     fitted: Fitted, tmp_path: Path, dtype: Any, order: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("berg.unpickling.INLINE_BYTES", 100)  # from the file, in blocks
-    monkeypatch.setattr("berg.stored_array.BLOCK_BYTES", 3000)
+    monkeypatch.setattr("berg.pickles.reading.INLINE_BYTES", 100)  # from the file, in blocks
+    monkeypatch.setattr("berg.pickles.stored_array.BLOCK_BYTES", 3000)
     scaler, pca, lh, rh = fitted.parts
     pca = dataclasses.replace(pca, components_=pca.components_.astype(dtype, order=order))
     lh = dataclasses.replace(lh, coef_=lh.coef_.astype(dtype, order=order))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from berg.catalog import DEFAULT_MODEL_ID
 from berg.layout import cache_dir
-from berg.natural_images import photograph_crops
 from berg.plotting import plot_photograph_responses
 from berg.responses import SavedResponses, save_responses
 from berg.simulation import SIMULATION_VERSION, simulate_subject
+from berg.simulation.natural_images import photograph_crops
 from berg.toolkit import BERG
 
 SUBJECT = 1

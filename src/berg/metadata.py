@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from berg.errors import BERGError, FileFormatError, InvalidParameterError, MetadataNotFoundError
-from berg.pickling import save_dict
-from berg.stored_array import StoredArray, read_array
-from berg.unpickling import load_dict
+from berg.pickles.reading import load_dict
+from berg.pickles.stored_array import StoredArray, read_array
+from berg.pickles.writing import save_dict
 
 Metadata = dict[str, dict[str, Any]]
 Rois = dict[str, NDArray[np.int64]]
@@ -41,7 +41,7 @@ def load_metadata(path: str | os.PathLike[str], *, n_vertices: int | None = None
     MetadataNotFoundError
         If there is no such file.
     UnsafePickleError, FileFormatError
-        If it cannot be read (see `berg.unpickling`), or fails `validate_metadata`.
+        If it cannot be read (see `berg.pickles.reading`), or fails `validate_metadata`.
     """
     metadata = _in_memory(path, _open(path))
     _check(metadata, os.fspath(path), FileFormatError, n_vertices)

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from berg.cortex_painting import ColourScale, Map, colour_scale
-from berg.cortex_panel import (
+from berg.errors import InvalidParameterError, MissingExtraError
+from berg.surface.fsaverage import FULL_LEVEL, PACKAGED_LEVEL, Hemi, n_vertices, upsample
+from berg.surface.painting import ColourScale, Map, colour_scale
+from berg.surface.panel import (
     add_axes,
     draw_cortex,
     height_over_width,
@@ -21,9 +23,7 @@ from berg.cortex_panel import (
     outline,
     smoothed_region,
 )
-from berg.errors import InvalidParameterError, MissingExtraError
-from berg.fsaverage import FULL_LEVEL, PACKAGED_LEVEL, Hemi, n_vertices, upsample
-from berg.surface_raster import VIEWS, View
+from berg.surface.raster import VIEWS, View
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from berg.errors import BERGError
-from berg.stored_array import StoredArray
+from berg.pickles.stored_array import StoredArray
 
 # Every array that inference reads, with its axes.
 AXES: dict[tuple[str, str], tuple[str, ...]] = {

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from berg.errors import FileFormatError, InvalidParameterError
-from berg.pickling import save_dict
-from berg.stored_array import read_array, read_blocks
-from berg.unpickling import load_dict
+from berg.pickles.reading import load_dict
+from berg.pickles.stored_array import read_array, read_blocks
+from berg.pickles.writing import save_dict
 from berg.weight_checks import AXES, WeightChecks, WeightSizes
 
 __all__ = [
@@ -210,7 +210,7 @@ def load_npy(
     Raises
     ------
     UnsafePickleError
-        If the file asks for more than data need (see `berg.unpickling`).
+        If the file asks for more than data need (see `berg.pickles.reading`).
     FileFormatError
         If the file is truncated, lacks a part, is another model's, or has an array of the
         wrong shape; or if a value that is read is NaN or infinite.

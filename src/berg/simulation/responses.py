@@ -18,8 +18,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from berg.fitting import fit_regression
-from berg.ground_truth import GroundTruth
 from berg.scoring import Scores, average_repeats, ncsnr_from_trials, score_responses
+from berg.simulation.ground_truth import GroundTruth
 from berg.weights import RegressionParams
 
 Floats = npt.NDArray[np.floating]

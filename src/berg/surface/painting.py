@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from berg.errors import InvalidParameterError
-from berg.fsaverage import Hemi, load_packaged, upsample
-from berg.surface_raster import SurfaceView
+from berg.surface.fsaverage import Hemi, load_packaged, upsample
+from berg.surface.raster import SurfaceView
 
 Map = npt.NDArray[np.floating[Any]]
 

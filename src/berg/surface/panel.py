@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from berg.cortex_painting import ColourScale, Map, paint
-from berg.fsaverage import Hemi, n_vertices, neighbours
-from berg.surface_raster import SurfaceView, View, surface_view
+from berg.surface.fsaverage import Hemi, n_vertices, neighbours
+from berg.surface.painting import ColourScale, Map, paint
+from berg.surface.raster import SurfaceView, View, surface_view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as hnp
 from berg import atomic
 from berg.atomic import write_atomically
 from berg.errors import InvalidParameterTypeError, ResourceError
-from berg.pickling import save_dict
-from berg.stored_array import read_array
-from berg.unpickling import load_dict
+from berg.pickles.reading import load_dict
+from berg.pickles.stored_array import read_array
+from berg.pickles.writing import save_dict
 
 DTYPES = st.one_of(
     hnp.boolean_dtypes(),

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from berg.stored_array import StoredArray
+from berg.pickles.stored_array import StoredArray
 
 # bool, integers, floats, complex, fixed-length bytes and str, object
 _DTYPE = re.compile(r"b1|[iu][1248]|f(2|4|8|12|16)|c(8|16|24|32)|[SU]\d{1,9}|O\d?")

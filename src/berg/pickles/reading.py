@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from berg.errors import FileFormatError, UnsafePickleError
-from berg.pickled_arrays import (
+from berg.pickles.arrays import (
     MalformedError,
     Name,
     RefusedError,

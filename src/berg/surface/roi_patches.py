@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from berg.errors import InvalidParameterError, did_you_mean
-from berg.fsaverage import (
+from berg.surface.fsaverage import (
     FULL_LEVEL,
     RADIUS_MM,
     Hemi,
@@ -26,7 +26,7 @@ from berg.fsaverage import (
     sphere,
     upsample,
 )
-from berg.patches import Neighbours, grow_patch
+from berg.surface.patches import Neighbours, grow_patch
 
 Vector = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from berg import unpickling
 from berg.errors import FileFormatError, UnsafePickleError
-from berg.pickling import save_dict
-from berg.stored_array import StoredArray, read_array
-from berg.unpickling import load_dict
+from berg.pickles import reading
+from berg.pickles.reading import load_dict
+from berg.pickles.stored_array import StoredArray, read_array
+from berg.pickles.writing import save_dict
 
 DTYPES = st.one_of(
     hnp.boolean_dtypes(),
@@ -66,7 +66,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pickles") / "file.npy"
 
 
-@pytest.mark.parametrize("inline_bytes", [1, unpickling.INLINE_BYTES])
+@pytest.mark.parametrize("inline_bytes", [1, reading.INLINE_BYTES])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @settings(max_examples=60, deadline=None)
 @given(array=hnp.arrays(DTYPES, SHAPES), fortran=st.booleans())
@@ -75,7 +75,7 @@ def test_arrays_come_back_as_numpy_wrote_them(
 ) -> None:
     array = np.asarray(array, order="F" if fortran else "C")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unpickling, "INLINE_BYTES", inline_bytes)
+        patch.setattr(reading, "INLINE_BYTES", inline_bytes)
         read = load_bytes(npy_of({"a": array}, protocol), file)["a"]
     if protocol > 2 and array.nbytes > inline_bytes:
         assert isinstance(read, StoredArray)

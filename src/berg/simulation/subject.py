@@ -22,13 +22,13 @@ from berg import __version__
 from berg.catalog import DEFAULT_MODEL_ID, ModelCard, find_card
 from berg.errors import InvalidParameterError, MetadataNotFoundError
 from berg.fitting import fit_pca, fit_scaler, project
-from berg.fsaverage import FULL_LEVEL, Hemi, n_vertices
-from berg.ground_truth import GroundTruth, draw_ground_truth, draw_region_readouts
 from berg.layout import ModelFiles, as_berg_dir
 from berg.metadata import load_metadata, save_metadata
-from berg.natural_images import Images, natural_images, synthetic_images
-from berg.roi_patches import Patches, roi_patches
-from berg.simulated_responses import SimulatedHemisphere, StimulusScores, simulate_hemisphere
+from berg.simulation.ground_truth import GroundTruth, draw_ground_truth, draw_region_readouts
+from berg.simulation.natural_images import Images, natural_images, synthetic_images
+from berg.simulation.responses import SimulatedHemisphere, StimulusScores, simulate_hemisphere
+from berg.surface.fsaverage import FULL_LEVEL, Hemi, n_vertices
+from berg.surface.roi_patches import Patches, roi_patches
 from berg.weights import PCAParams, ScalerParams, save_npy
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 Floats = npt.NDArray[np.floating]
 Float32s = npt.NDArray[np.float32]
 Extractor = Callable[[Images], Float32s]
+
+# Raise it when the same seed would simulate another subject: caches are named after it.
+SIMULATION_VERSION = 1
 
 HEMIS: tuple[Hemi, Hemi] = ("lh", "rh")
 # NSD-synthetic: this many images were shown this many times, 744 trials in all.

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from berg.errors import InvalidParameterError
-from berg.fsaverage import load_packaged, upsample
-from berg.surface_raster import VIEWS, surface_view
+from berg.surface.fsaverage import load_packaged, upsample
+from berg.surface.raster import VIEWS, surface_view
 
 MM = 2.0  # coarse pixels keep these tests fast
 

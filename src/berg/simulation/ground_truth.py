@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from berg.fsaverage import FULL_LEVEL, edges, n_vertices, upsample
+from berg.surface.fsaverage import FULL_LEVEL, edges, n_vertices, upsample
 
 Floats = npt.NDArray[np.floating]
 Float32s = npt.NDArray[np.float32]

@@ -7,7 +7,7 @@ by subdividing its faces, coarser ones by undoing the same rule. Both hemisphere
 
 Examples
 --------
->>> from berg.fsaverage import n_vertices, sphere
+>>> from berg.surface.fsaverage import n_vertices, sphere
 >>> n_vertices(7)
 163842
 >>> sphere("lh", level=3).vertices.shape
@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from berg.errors import InvalidParameterError, MissingExtraError, ResourceError
-from berg.patches import Neighbours
+from berg.surface.patches import Neighbours
 
 Hemi = Literal["lh", "rh"]
 Surface = Literal["infl", "pial", "sphere", "sulc"]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from berg.errors import InvalidParameterError
-from berg.fsaverage import Hemi, faces, load_packaged, upsample
+from berg.surface.fsaverage import Hemi, faces, load_packaged, upsample
 
 View = Literal["lateral", "medial", "ventral", "dorsal", "posterior"]
 

@@ -1,0 +1,1 @@
+"""The cortical surface: fsaverage's mesh, regions on it, and pictures of it."""
