@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from berg import stimuli
 from berg.errors import ImageFileError, StimulusError
 from berg.photos import Photo, PreparedPhotos, find_photos, read_photo
 from berg.stimuli import as_uint8, resize_and_crop
@@ -117,6 +118,29 @@ def test_skipping_goes_on_and_lists_what_was_bad(thousand_with_a_bad_one):
         "bad.jpg cannot be read as an image",
         "cut.png cannot be read as an image",
     ]
+
+
+def test_skipping_every_image_is_an_error(tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"not an image")
+    with pytest.raises(ImageFileError, match=r"no image can be read(.*\n)*.*the first: .*bad\.jpg"):
+        list(PreparedPhotos([Photo(tmp_path / "bad.jpg")], batch_size=2, skip_bad=True))
+
+
+def test_small_photos_are_listed(tmp_path):
+    save(tmp_path / "small.png", (223, 400, 3))
+    save(tmp_path / "large.png", (224, 224, 3))
+    photos = [Photo(tmp_path / "large.png"), Photo(tmp_path / "small.png")]
+    prepared = PreparedPhotos(photos, batch_size=2)
+    list(prepared)
+    assert prepared.small == [str(tmp_path / "small.png")]
+
+
+def test_an_array_is_checked_once_and_not_for_every_image(tmp_path, monkeypatch):
+    np.save(tmp_path / "c.npy", np.zeros((5, 3, 224, 224), int))
+    checks = []
+    monkeypatch.setattr(stimuli, "check_stimulus", lambda array: checks.append(len(array)) or array)
+    list(PreparedPhotos(find_photos([tmp_path / "c.npy"]), batch_size=2))
+    assert checks == [5]
 
 
 def test_photos_are_prepared_as_arrays_are(tmp_path):

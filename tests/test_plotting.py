@@ -189,7 +189,7 @@ def test_paint_shows_the_colour_of_the_bar():
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch, height):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr("berg.plotting.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install \"berg\[plot\]\""):
         plot_surface(height, height)
     photographs = np.zeros((1, 3, 8, 8), dtype=np.uint8)

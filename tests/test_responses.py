@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from berg.errors import FileFormatError, InvalidParameterError, ResourceError
-from berg.responses import SavedResponses, load_responses, save_responses
+from berg.responses import (
+    SavedResponses,
+    check_output_path,
+    load_responses,
+    save_responses,
+)
 
 
 @pytest.fixture
@@ -43,6 +48,8 @@ def test_only_npz_files_are_written(tmp_path, responses, name):
 
 def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path, responses):
     (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match=r"cannot be written(.*\n)*.*file is not a folder"):
+        check_output_path(tmp_path / "file" / "new" / "r.npz")
     with pytest.raises(ResourceError, match="cannot be written"):
         save_responses(tmp_path / "file" / "r.npz", responses)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from berg import stimuli
 from berg.errors import BERGWarning, StimulusError, StimulusTypeError
@@ -65,6 +68,9 @@ def test_no_images_are_fine(dtype):
         ([[1]], StimulusTypeError, r"not a numpy array\n.*got: +list\n(.*\n)*.*np.stack"),
         (torch.zeros(1), StimulusTypeError, r"numpy\(\)"),
         ("photo.jpg", StimulusTypeError, "berg encode"),
+        (Path("photo.jpg"), StimulusTypeError, "berg encode"),
+        (Image.new("RGB", (224, 224)), StimulusTypeError, "image.convert"),
+        (np.ma.masked_array(batch()), StimulusTypeError, "a pixel cannot be missing"),
         (None, StimulusTypeError, "NoneType"),
         (batch(dtype=np.float32), StimulusTypeError, r"float32(.*\n)*.*\* 255"),
         (batch(dtype=bool), StimulusTypeError, r"bool(.*\n)*.*mask"),

@@ -273,7 +273,10 @@ def test_each_missing_part_is_said_with_the_way_to_get_it(tiny):
     with pytest.raises(WeightsNotFoundError, match="has no folder encoding_models/modality-fmri"):
         load(tiny)
     shutil.rmtree(tiny.berg_dir)
-    with pytest.raises(WeightsNotFoundError, match="there is no directory"):
+    with pytest.raises(WeightsNotFoundError, match="does not exist"):
+        load(tiny)
+    tiny.berg_dir.write_text("a file")
+    with pytest.raises(WeightsNotFoundError, match="is not a directory"):
         load(tiny)
 
 

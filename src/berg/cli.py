@@ -31,12 +31,13 @@ class _Commands(click.Group):
     """Shows our errors and warnings as text; anything else is a bug and keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        warnings.showwarning = _show_warning
-        warnings.simplefilter("always", BERGWarning)
-        try:
-            return super().invoke(ctx)
-        except BERGError as error:
-            raise click.ClickException(str(error)) from error
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            warnings.simplefilter("always", BERGWarning)
+            try:
+                return super().invoke(ctx)
+            except BERGError as error:
+                raise click.ClickException(str(error)) from error
 
 
 def _show_warning(
@@ -50,7 +51,7 @@ def _show_warning(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, "-V", "--version")
+@click.version_option(__version__, "-V", "--version", prog_name="berg")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is done.")
 def main(verbose: bool) -> None:
     """In silico fMRI: what the brain's response to an image would be.
@@ -115,6 +116,7 @@ def encode(
     from berg.model import BATCH_SIZE
     from berg.photos import PreparedPhotos, find_photos
     from berg.responses import SavedResponses, check_output_path, save_responses
+    from berg.stimuli import NETWORK_SIDE
     from berg.toolkit import BERG
 
     check_output_path(out)
@@ -136,18 +138,19 @@ def encode(
             model.provenance(),
         ),
     )
-    if prepared.cropped:
-        click.echo(
-            f"{len(prepared.cropped)} of {len(prepared.names)} images were not square "
-            "and were cut to their central square."
-        )
+    for names, what_was_done in (
+        (prepared.cropped, "not square, cut to the central square"),
+        (prepared.small, f"smaller than {NETWORK_SIDE}×{NETWORK_SIDE} pixels, enlarged"),
+    ):
+        if names:
+            click.echo(f"{len(names)} of {len(lh)} images: {what_was_done}")
     click.echo(
-        f"{out}: {len(lh)} images, {lh.shape[1]} left and {rh.shape[1]} right vertices, z units"
+        f"{out}: images {len(lh)}, vertices {lh.shape[1]} left and {rh.shape[1]} right, z units"
     )
     if prepared.bad:
-        click.secho(f"{len(prepared.bad)} images could not be read and were left out:", err=True)
+        click.echo(f"left out, unreadable: {len(prepared.bad)} of {len(photos)} images", err=True)
         for error in prepared.bad:
-            click.echo(f"- {error}", err=True)
+            click.echo(f"- {str(error).splitlines()[0]}", err=True)
 
 
 @main.command(name="list")

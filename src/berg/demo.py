@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from berg.catalog import DEFAULT_MODEL_ID
+from berg.atomic import write_atomically
+from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.layout import cache_dir
-from berg.plotting import plot_photograph_responses
-from berg.responses import SavedResponses, save_responses
+from berg.plotting import check_matplotlib, plot_photograph_responses
+from berg.responses import SavedResponses, check_output_path, save_responses
 from berg.simulation import SIMULATION_VERSION, simulate_subject
 from berg.simulation.natural_images import photograph_crops
 from berg.toolkit import BERG
@@ -55,9 +56,9 @@ def simulated_berg_dir(show_progress: bool = True) -> Path:
         If the files cannot be written.
     """
     berg_dir = cache_dir() / f"simulated-{SIMULATION_VERSION}"
-    # The metadata are written last: where they are, the subject is whole.
-    berg = BERG(berg_dir)
-    if not berg.has_metadata(DEFAULT_MODEL_ID, SUBJECT):
+    files = find_card(DEFAULT_MODEL_ID).files(berg_dir)
+    # An interrupted build leaves metadata without weights, which are written last.
+    if not (files.metadata(SUBJECT).is_file() and files.weights_npy(SUBJECT).is_file()):
         simulate_subject(berg_dir, SUBJECT, show_progress=show_progress)
     return berg_dir
 
@@ -79,6 +80,8 @@ def run_demo(out: Path, echo: Callable[[str], None] = print) -> None:
     ResourceError
         If the files cannot be written.
     """
+    check_matplotlib()  # what would fail at the end fails at once
+    check_output_path(out / "responses.npz")
     photographs, names = photograph_crops()
     echo("Building the SIMULATED subject (once; nothing is downloaded) ...")
     berg_dir = simulated_berg_dir()
@@ -97,7 +100,8 @@ def run_demo(out: Path, echo: Callable[[str], None] = print) -> None:
     )
     save_responses(out / "responses.npz", responses)
     figure = plot_photograph_responses(photographs, lh, rh, simulated=True)
-    figure.savefig(out / "cortex.png")
+    with write_atomically(out / "cortex.png") as file:
+        figure.savefig(file, format="png")
     echo(f"\nPicture of the cortex:  {out / 'cortex.png'}")
     echo(f"Responses:              {out / 'responses.npz'}")
     facts = model.card.facts

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 
 class BERGError(Exception):
@@ -101,13 +101,21 @@ class BERGWarning(UserWarning):
 def did_you_mean(name: object, options: Iterable[str]) -> str:
     """Return ``" Did you mean …?"`` for a near miss, or an empty string.
 
+    Options that are equally near are all named.
+
     Examples
     --------
     >>> did_you_mean("v1V", ["V1v", "V1d"])
     " Did you mean 'V1v'?"
+    >>> did_you_mean("V1", ["V1v", "V1d"])
+    " Did you mean 'V1v' or 'V1d'?"
     >>> did_you_mean("zebra", ["V1v", "V1d"])
     ''
     """
-    by_lower = {option.lower(): option for option in options}
-    close = get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
-    return f" Did you mean {by_lower[close[0]]!r}?" if close else ""
+    wanted = str(name).lower()
+    nearness = {option: SequenceMatcher(None, option.lower(), wanted).ratio() for option in options}
+    nearest = max(nearness.values(), default=0)
+    if nearest < 0.6:  # difflib's own limit for a close match
+        return ""
+    names = " or ".join(repr(option) for option, near in nearness.items() if near == nearest)
+    return f" Did you mean {names}?"

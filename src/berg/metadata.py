@@ -148,7 +148,9 @@ def summarise_metadata(metadata: Metadata) -> dict[str, dict[str, str]]:
         for name, entry in entries.items():
             if name.endswith("_fsaverage_rois"):
                 rows[name] = f"{len(entry)} regions"
-                rows.update((f"  {roi}", f"{len(v):,} vertices") for roi, v in entry.items())
+                rows.update(
+                    (f"{name[:2]} {roi}", f"{len(v):,} vertices") for roi, v in entry.items()
+                )
             elif isinstance(entry, np.ndarray) and entry.dtype.kind == "f":
                 known = entry[np.isfinite(entry)]
                 middle = f"median {np.median(known):.3f}" if known.size else "no finite value"

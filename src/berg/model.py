@@ -24,9 +24,9 @@ from berg.interfaces import BaseModelInterface
 from berg.metadata import is_simulated
 from berg.selection import Selection
 
-# Images that go through the network together. Larger batches are no faster on two cores,
-# and the activations of one take 2.5 MB an image.
-BATCH_SIZE = 64
+# Images that go through the network together: 7.6 ms an image on two cores, 7.7 in batches of
+# 64 and 8.4 of 32. The activations take about 2.5 MB an image.
+BATCH_SIZE = 128
 
 Responses = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -97,7 +97,7 @@ class EncodingModel(BaseModelInterface):
     def generate_response(self, stimulus: np.ndarray, show_progress: bool = True) -> Responses:
         """Generate in silico fMRI responses to a batch of images.
 
-        Memory is bounded by one batch of 64 images plus the output.
+        Memory is bounded by one batch of 128 images plus the output.
 
         Parameters
         ----------
@@ -120,11 +120,14 @@ class EncodingModel(BaseModelInterface):
             If the model was cleaned up.
         """
         images = stimuli.check_stimulus(stimulus)
+        # PyTorch before 2.8 has no antialiased interpolation on MPS, which shares the CPU's
+        # memory anyway.
+        resizes = torch.device("cpu") if self.device.type == "mps" else self.device
 
         def prepared() -> Iterator[torch.Tensor]:
             for start in range(0, len(images), BATCH_SIZE):
                 batch = stimuli.as_uint8(images[start : start + BATCH_SIZE])
-                yield stimuli.resize_and_crop(batch.to(self.device))
+                yield stimuli.resize_and_crop(batch.to(resizes))
 
         return self.encode_prepared(prepared(), len(images), show_progress)
 
@@ -161,8 +164,12 @@ class EncodingModel(BaseModelInterface):
                 do="load it again with get_encoding_model",
             )
         network, encoder = self._loaded
-        lh = np.empty((n_images, len(self.lh_vertices)), np.float32)
-        rh = np.empty((n_images, len(self.rh_vertices)), np.float32)
+        # Written once in order before they are filled in blocks: otherwise two threads ask the
+        # system for the same pages at once, which costs 2 ms an image (measured, two cores).
+        lh, rh = (
+            np.full((n_images, len(vertices)), np.nan, np.float32)
+            for vertices in (self.lh_vertices, self.rh_vertices)
+        )
         start = 0
         with (
             tqdm(total=n_images, desc="Encoding", unit="image", disable=not show_progress) as bar,

@@ -57,19 +57,23 @@ def find_photos(sources: Sequence[str | os.PathLike[str]]) -> list[Photo]:
     """
     photos: list[Photo] = []
     for source in map(Path, sources):
-        if source.is_dir():
+        if os.path.isdir(source):
             found = sorted(path for path in source.rglob("*") if _is_photo(path, source))
             if not found:
-                raise ImageFileError(f"no images in the folder {source}", accepted=_ACCEPTED)
+                raise ImageFileError(
+                    f"no images in the folder {source}",
+                    accepted=_ACCEPTED,
+                    do="check the path; .npy arrays are named one by one, not by their folder",
+                )
             photos += map(Photo, found)
-        elif not source.exists():
+        elif not os.path.exists(source):
             raise ImageFileError(
                 f"there is no file or folder {source}",
                 accepted=_ACCEPTED,
                 do="check the spelling of the path",
             )
         elif source.suffix == ".npy":
-            photos += [Photo(source, row) for row in range(len(_open_array(source)))]
+            photos += [Photo(source, row) for row in range(_count_images(source))]
         else:
             photos.append(Photo(source))
     return photos
@@ -144,6 +148,8 @@ class PreparedPhotos:
         Names of the images in the batches that were drawn, in order.
     cropped : list of str
         Those of them that were not square.
+    small : list of str
+        Those of the image files that were smaller than the network's input, after the crop.
     bad : list of ImageFileError
         One for each image that was skipped.
     """
@@ -154,6 +160,7 @@ class PreparedPhotos:
         self._skip_bad = skip_bad
         self.names: list[str] = []
         self.cropped: list[str] = []
+        self.small: list[str] = []
         self.bad: list[ImageFileError] = []
 
     def __iter__(self) -> Iterator[torch.Tensor]:
@@ -162,7 +169,7 @@ class PreparedPhotos:
         Raises
         ------
         ImageFileError
-            At the first image that cannot be read, unless they are skipped.
+            At the first image that cannot be read; if they are skipped, when none could be.
         """
         batch: list[torch.Tensor] = []
         for photo in self._photos:
@@ -179,14 +186,22 @@ class PreparedPhotos:
                 batch = []
         if batch:
             yield torch.stack(batch)
+        if self.bad and not self.names:
+            raise ImageFileError(
+                "no image can be read",
+                got=f"{len(self.bad)} unreadable, the first: {self.bad[0]}".splitlines()[0],
+                accepted=_ACCEPTED,
+            )
 
     def _prepare(self, photo: Photo) -> torch.Tensor:
         if photo.row is None:
             image, cropped = read_photo(photo.path)
             if cropped:
                 self.cropped.append(photo.name)
+            if image.shape[-1] < stimuli.NETWORK_SIDE:
+                self.small.append(photo.name)
         else:
-            image = _open_array(photo.path)[photo.row]
+            image = _map_array(photo.path)[photo.row]
         return stimuli.resize_and_crop(stimuli.as_uint8(image[np.newaxis]))[0]
 
 
@@ -195,16 +210,22 @@ def _is_photo(path: Path, folder: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
 
 
-def _open_array(path: Path) -> np.ndarray:
+def _map_array(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ImageFileError(
             f"{path} cannot be read as an array",
             got=f"{type(error).__name__}: {error}",
             accepted=f"a .npy file: {stimuli.ACCEPTED}",
+            do="write it with np.save(path, images)",
         ) from error
+    return array
+
+
+def _count_images(path: Path) -> int:
+    """Return how many images an array holds, having checked all of them."""
     try:
-        return stimuli.check_stimulus(array)
+        return len(stimuli.check_stimulus(_map_array(path)))
     except StimulusError as error:
         raise type(error)(f"{path}: {error}") from error

@@ -7,6 +7,7 @@ No global state is touched: no pyplot, no backend, no settings. A figure is retu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -234,14 +235,19 @@ def _check_rois(rois: Mapping[str, tuple[Indices, Indices]]) -> None:
                 )
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as err:
+def check_matplotlib() -> None:
+    """Raise `MissingExtraError` if matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
         raise MissingExtraError(
             "figures need matplotlib", got="no matplotlib", do='pip install "berg[plot]"'
-        ) from err
+        )
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    check_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from berg.atomic import write_atomically
-from berg.errors import FileFormatError, InvalidParameterError
+from berg.errors import FileFormatError, InvalidParameterError, ResourceError
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,14 @@ class SavedResponses:
 def check_output_path(path: str | os.PathLike[str]) -> Path:
     """Return the path if responses can be saved under it.
 
+    Meant to be asked before hours of encoding rather than after them.
+
     Raises
     ------
     InvalidParameterError
         If it does not end in ``.npz`` or is a folder.
+    ResourceError
+        If its folder cannot be written to.
     """
     path = Path(path)
     if path.suffix != ".npz" or path.is_dir():
@@ -54,6 +58,13 @@ def check_output_path(path: str | os.PathLike[str]) -> Path:
             f"responses cannot be saved as {path}",
             accepted="a file name that ends in .npz",
             do="for example --out responses.npz",
+        )
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ResourceError(
+            f"{path} cannot be written",
+            got=f"{existing} is " + ("not writable" if existing.is_dir() else "not a folder"),
+            do="choose a folder that you may write to",
         )
     return path
 

@@ -7,6 +7,7 @@ and `normalise` (uint8 in, float32 out). No other preprocessing exists in the pa
 from __future__ import annotations
 
 import warnings
+from os import PathLike
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ ACCEPTED = (
 # take 1.65 ms an image where the whole batch at once takes 2.8, and each image comes out
 # the same, bit for bit.
 _RESIZE_CHUNK = 10
+_NORMALISE_CHUNK = 4  # for the same reason: 0.25 ms an image against 0.57 (two cores)
 _RANGE_CHUNK = 256  # images whose extrema are looked at together
 
 
@@ -63,6 +65,13 @@ def check_stimulus(stimulus: object) -> np.ndarray:
             got=type(stimulus).__name__,
             accepted=ACCEPTED,
             do=_how_to_make_an_array(stimulus),
+        )
+    if isinstance(stimulus, np.ma.MaskedArray):
+        raise StimulusTypeError(
+            "stimulus is a masked array, and a pixel cannot be missing",
+            got=f"masked array of shape {stimulus.shape}, {stimulus.dtype}",
+            accepted=ACCEPTED,
+            do="stimulus.filled(value), with the grey level that stands for missing pixels",
         )
     _check_dtype(stimulus)
     _check_shape(stimulus)
@@ -130,10 +139,19 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     torch.Tensor of float32, shape (n_images, 3, 224, 224)
         Stored channels last, which the convolutions run fastest on.
     """
-    scaled = images.to(torch.float32, memory_format=torch.channels_last).div_(255)
-    mean = scaled.new_tensor(MEAN).view(3, 1, 1)
-    std = scaled.new_tensor(STD).view(3, 1, 1)
-    return scaled.sub_(mean).div_(std)
+    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(STD, device=images.device).view(3, 1, 1)
+    normalised = torch.empty(
+        images.shape,
+        dtype=torch.float32,
+        device=images.device,
+        memory_format=torch.channels_last,
+    )
+    chunk = _NORMALISE_CHUNK if images.device.type == "cpu" else max(len(images), 1)
+    for start in range(0, len(images), chunk):
+        part = slice(start, start + chunk)
+        normalised[part] = images[part].float().div_(255).sub_(mean).div_(std)
+    return normalised
 
 
 def preprocess(images: torch.Tensor) -> torch.Tensor:
@@ -174,8 +192,10 @@ def _how_to_make_an_array(stimulus: object) -> str:
         return "pass stimulus.cpu().numpy()"
     if isinstance(stimulus, list | tuple):
         return "stack the images: np.stack(images), each of shape (3, height, width)"
-    if isinstance(stimulus, str):
+    if isinstance(stimulus, str | PathLike):
         return "for image files use the command line: berg encode FILES ..."
+    if hasattr(stimulus, "convert"):  # an image of Pillow's
+        return 'np.moveaxis(np.asarray(image.convert("RGB")), -1, 0)[np.newaxis]'
     return "convert the images to a numpy array"
 
 
@@ -231,7 +251,12 @@ def _check_shape(stimulus: np.ndarray) -> None:
             do="crop them to squares; `berg encode` does that for image files",
         )
     if height == 0:
-        raise StimulusError("stimulus images have no pixels", got=got, accepted=ACCEPTED)
+        raise StimulusError(
+            "stimulus images have no pixels",
+            got=got,
+            accepted=ACCEPTED,
+            do="check how the images were cut",
+        )
 
 
 def _check_range(stimulus: np.ndarray) -> None:

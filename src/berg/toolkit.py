@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -334,7 +335,8 @@ class BERG:
     def _what_is_there(self, path: Path) -> str:
         """Say which part of the way to a missing file exists."""
         if not self.berg_dir.is_dir():
-            return f"there is no directory {self.berg_dir}"
+            found = "is not a directory" if self.berg_dir.exists() else "does not exist"
+            return f"{self.berg_dir} {found}"
         if not path.parent.is_dir():
             return f"{self.berg_dir} has no folder {path.parent.relative_to(self.berg_dir)}"
         present = sorted(entry.name for entry in path.parent.glob("*_subject-*"))
@@ -344,9 +346,10 @@ class BERG:
 def _how_to_get(card: catalog.ModelCard, path: Path, berg_dir: Path) -> str:
     key = path.relative_to(berg_dir).as_posix()
     return (
-        f"aws s3 cp --no-sign-request s3://{card.facts['bucket']}/{key} {path}\n"
+        f"aws s3 cp --no-sign-request s3://{card.facts['bucket']}/{key} "
+        f"{shlex.quote(str(path))}\n"
         f"            (terms: {card.facts['terms']})\n"
-        "            or point BERG(berg_dir=...) at the directory that has them;\n"
+        "            or point BERG(berg_dir=...) or --berg-dir at the directory that has them;\n"
         "            `berg demo` makes a simulated subject without a download"
     )
 

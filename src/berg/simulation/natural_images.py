@@ -66,6 +66,28 @@ def photograph_crops() -> tuple[Images, tuple[str, ...]]:
     return np.stack(crops), tuple(crop[0] for crop in _DEMO_CROPS)
 
 
+def photograph_samples(n_images: int, rng: Rng, part: Part = "test") -> Images:
+    """Cut random squares out of the two photographs, as they are.
+
+    Parameters
+    ----------
+    n_images : int
+    rng : numpy.random.Generator
+    part : {"train", "test"}
+        Which part of the photographs; the two share no pixel.
+
+    Returns
+    -------
+    (n_images, 3, 256, 256) uint8
+
+    Raises
+    ------
+    MissingExtraError
+        If scikit-learn, which ships the photographs, is not installed.
+    """
+    return np.stack([_photo_crop(rng, part) for _ in range(n_images)])
+
+
 def natural_images(n_images: int, rng: Rng, part: Part = "train") -> Images:
     """Draw a varied set of images with natural statistics.
 

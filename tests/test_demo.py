@@ -1,0 +1,220 @@
+"""The demo and the subject it simulates, at full size: 163,842 vertices a hemisphere."""
+
+import re
+import tracemalloc
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import StandardScaler
+
+from berg import BERG, alexnet, stimuli
+from berg.cli import main
+from berg.demo import ROIS, simulated_berg_dir
+from berg.responses import SavedResponses, load_responses
+from berg.simulation.natural_images import photograph_crops
+from berg.surface.fsaverage import neighbours
+from berg.weights import load_npy
+from conftest import MODEL_ID, REAL_CARD
+
+N_VERTICES = REAL_CARD.n_vertices
+HEMIS = ("lh", "rh")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What one run of the demo printed and left behind."""
+
+    text: str
+    out: Path
+    berg_dir: Path
+
+    @property
+    def weights_npy(self) -> Path:
+        return REAL_CARD.files(self.berg_dir).weights_npy(1)
+
+    def responses(self) -> SavedResponses:
+        return load_responses(self.out / "responses.npz")
+
+    def metadata(self) -> dict:
+        return BERG(self.berg_dir).get_model_metadata(MODEL_ID, 1)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory, cache_dir) -> Demo:
+    """The demo, run once. Its subject stays in the cache that all tests share."""
+    out = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERG_CACHE_DIR", str(cache_dir))
+        result = CliRunner().invoke(main, ["demo", "--out", str(out)], catch_exceptions=False)
+        assert result.exit_code == 0
+        return Demo(result.stdout, out, simulated_berg_dir())
+
+
+# --- what it shows
+
+
+def test_it_says_that_the_subject_is_simulated_and_what_comes_next(demo):
+    assert demo.text.count("SIMULATED") >= 3  # before, above the table, and after
+    assert "berg encode my_photos/ --berg-dir BERG_DIR --subject 1" in demo.text
+    assert "aws s3 cp --no-sign-request" in demo.text
+    assert str(REAL_CARD.facts["terms"]) in demo.text
+
+
+def test_its_table_holds_the_means_of_the_regions(demo):
+    saved, rois = demo.responses(), demo.metadata()["fmri"]
+    columns = [
+        getattr(saved, hemi)[:, rois[f"{hemi}_fsaverage_rois"][roi]].mean(axis=1)
+        for roi in ROIS
+        for hemi in HEMIS
+    ]
+    lines = demo.text.splitlines()
+    header = next(number for number, line in enumerate(lines) if line.split() == list(ROIS))
+    assert lines[header + 1].split() == ["left", "right"] * len(ROIS)
+    for name, line, means in zip(
+        saved.names, lines[header + 2 :], np.transpose(columns), strict=False
+    ):
+        assert line.startswith(name)
+        # Printed with two decimals.
+        np.testing.assert_allclose(
+            [float(number) for number in line.removeprefix(name).split()], means, atol=0.0051
+        )
+    assert np.std(columns, axis=1).min() > 0.1  # the photographs evoke different responses
+
+
+def test_its_responses_are_whole_finite_and_traceable(demo):
+    saved = demo.responses()
+    assert saved.names == photograph_crops()[1]
+    for hemi in HEMIS:
+        responses = getattr(saved, hemi)
+        assert responses.shape == (8, N_VERTICES)
+        assert responses.dtype == np.float32
+        assert np.isfinite(responses).all()
+        np.testing.assert_array_equal(getattr(saved, f"{hemi}_vertices"), np.arange(N_VERTICES))
+    assert saved.provenance["simulated"] is True
+    assert saved.provenance["network_sha256"] == alexnet.FINGERPRINT
+
+
+def test_its_picture_is_large_and_not_blank(demo):
+    with Image.open(demo.out / "cortex.png") as opened:
+        pixels = np.asarray(opened.convert("RGB"))
+    assert min(pixels.shape[:2]) > 1000
+    blank = (pixels == pixels[0, 0]).all(axis=-1).mean()
+    assert 0.1 < blank < 0.9  # neither empty nor without a margin
+
+
+def test_a_second_run_takes_the_cached_subject(demo, tmp_path):
+    files = REAL_CARD.files(demo.berg_dir)
+    made = [path.stat().st_mtime_ns for path in (files.metadata(1), files.weights_npy(1))]
+    result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path)], catch_exceptions=False)
+    table = re.compile(r"^ +V1v.*?(?=\n\n)", re.DOTALL | re.MULTILINE)
+    assert table.search(result.stdout)[0] == table.search(demo.text)[0]
+    assert [path.stat().st_mtime_ns for path in (files.metadata(1), files.weights_npy(1))] == made
+
+
+def test_a_build_that_was_interrupted_is_begun_anew(demo, tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr("berg.demo.simulate_subject", lambda *a, **k: built.append(a))
+    assert simulated_berg_dir() == demo.berg_dir
+    assert not built
+    monkeypatch.setenv("BERG_CACHE_DIR", str(tmp_path))
+    metadata = REAL_CARD.files(tmp_path / demo.berg_dir.name).metadata(1)
+    metadata.parent.mkdir(parents=True)
+    metadata.touch()  # the weights, which are written last, are missing
+    simulated_berg_dir()
+    assert len(built) == 1
+
+
+# --- the subject that it leaves in the cache
+
+
+def test_the_metadata_have_the_cards_keys_and_shapes(demo):
+    metadata = demo.metadata()
+    assert set(metadata) == {"fmri", "encoding_models", "provenance"}
+    assert metadata["provenance"]["simulated"] is True
+    for part, keys in REAL_CARD.facts["metadata"].items():
+        expected = {key.format(hemi=hemi) for key in keys for hemi in HEMIS}
+        assert set(metadata[part]) == expected
+        for key, values in metadata[part].items():
+            if key.endswith("_img_num"):
+                assert values.dtype.kind == "i"
+            elif not key.endswith("_rois"):
+                assert values.shape == (N_VERTICES,)
+                assert values.dtype == np.float32
+
+
+def test_the_regions_have_the_cards_names_and_sizes(demo):
+    for hemi in HEMIS:
+        rois = demo.metadata()["fmri"][f"{hemi}_fsaverage_rois"]
+        sizes = {name: len(vertices) for name, vertices in rois.items()}
+        assert sizes == {name: size[hemi] for name, size in REAL_CARD.rois.items()}
+        assert all(vertices.dtype.kind == "i" for vertices in rois.values())
+
+
+@pytest.mark.parametrize(("hemi", "roi"), [("lh", "V1v"), ("rh", "PPA"), ("lh", "nsdgeneral")])
+def test_regions_are_contiguous(demo, hemi, roi):
+    vertices = demo.metadata()["fmri"][f"{hemi}_fsaverage_rois"][roi]
+    mesh = neighbours()
+    edges = csr_array((np.ones(len(mesh.indices)), mesh.indices, mesh.indptr))
+    assert connected_components(edges[vertices][:, vertices])[0] == 1
+
+
+def test_the_accuracy_is_that_of_a_model_that_works(demo):
+    metadata = demo.metadata()
+    accuracy = metadata["encoding_models"]
+    for hemi in HEMIS:
+        inside = metadata["fmri"][f"{hemi}_fsaverage_rois"]["nsdgeneral"]
+        explained = accuracy[f"{hemi}_explained_variance_nsdcore"][inside]
+        assert 50 < np.nanmedian(explained) < 100
+        for data in ("nsdcore", "nsdsynthetic"):
+            ceiling = accuracy[f"{hemi}_noise_ceiling_{data}"]
+            assert np.nanmin(ceiling) >= 0
+            assert np.nanmax(ceiling) < 1
+            assert np.nanmedian(ceiling[inside]) > np.nanmedian(ceiling)
+            without = ceiling == 0
+            assert without.any()
+            # Undefined, not perfect.
+            assert np.isnan(accuracy[f"{hemi}_explained_variance_{data}"][without]).all()
+
+
+def test_numpy_and_scikit_learn_alone_get_our_responses_from_the_weights(demo):
+    photographs, _ = photograph_crops()
+    model = BERG(demo.berg_dir).get_encoding_model(MODEL_ID, "cpu", {"roi": "V1v"}, subject=1)
+    ours = model.generate_response(photographs, show_progress=False)
+
+    parts = np.load(demo.weights_npy, allow_pickle=True).item()
+    scaler, pca = StandardScaler(), PCA()
+    vars(scaler).update(parts["scaler_param"])
+    vars(pca).update(parts["pca_param"])
+    with torch.inference_mode():
+        layers = alexnet.load_alexnet()(stimuli.preprocess(torch.from_numpy(photographs)))
+    features = alexnet.flatten_features(layers).double().numpy()
+    scores = pca.transform(scaler.transform(features))
+    for hemi, found in zip(HEMIS, ours, strict=True):
+        regression = LinearRegression()
+        vars(regression).update(parts[f"{hemi}_reg_param"])
+        expected = regression.predict(scores)[:, getattr(model, f"{hemi}_vertices")]
+        # Float32 rounding of sums of 205,672 terms.
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+def test_loading_a_region_leaves_the_other_coefficients_on_disk(demo):
+    rois = demo.metadata()["fmri"]
+    rows = {f"{hemi}_rows": rois[f"{hemi}_fsaverage_rois"]["V1v"] for hemi in HEMIS}
+    tracemalloc.start()
+    try:
+        weights = load_npy(demo.weights_npy, **rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    all_coefficients = 2 * N_VERTICES * REAL_CARD.n_components * 4
+    assert len(weights.lh_coef) == REAL_CARD.rois["V1v"]["lh"]
+    assert peak - weights.projection.nbytes < all_coefficients / 10
