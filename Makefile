@@ -2,7 +2,10 @@
 # make test   install, and run the tests
 # make check  lint, format, types, layering
 # make bench  compare with the reference pipeline, side by side
+#
+# PyTorch's CPU build, where pip would fetch a larger one: make demo PIP_ARGS="--index-url ..."
 PYTHON ?= python3
+PIP_ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -27,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "berg needs Python 3.11 or later: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]" --group dev
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[all]" --group dev
 	touch $@
 
 clean:

@@ -181,7 +181,7 @@ ENCODE = ("encode", "photos", "--subject", 1)
         ((*ENCODE, "--roi", "v1V"), 1, "Did you mean 'V1v'?"),
         ((*ENCODE, "--roi", "FFA"), 1, "Did you mean 'FFA-1' or 'FFA-2'?"),
         ((*ENCODE, "--roi", "V1v", "--roi", "zebra"), 1, "there is no ROI 'zebra'"),
-        ((*ENCODE, "--device", "tpu"), 1, "accepted: auto, cpu, cuda, mps"),
+        ((*ENCODE, "--device", "tpu"), 1, "accepted: auto, cpu, cuda"),
         ((*ENCODE, "--berg-dir", "nowhere"), 1, "nowhere does not exist"),
         ((*ENCODE, "--berg-dir", "text.pdf"), 1, "berg demo"),
         ((*ENCODE, "--out", "text.pdf/r.npz"), 1, "cannot be written"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 
@@ -11,15 +12,16 @@ from safetensors.numpy import load_file, save_file
 
 from berg.alexnet import Layer
 from berg.converted import (
+    WeightsSource,
     check_fresh,
     convert,
-    fingerprint,
     load_safetensors,
     load_weights,
     read_info,
 )
 from berg.errors import FileFormatError, ModelLoadError
 from berg.weights import (
+    EncoderWeights,
     PCAParams,
     RegressionParams,
     ScalerParams,
@@ -98,23 +100,56 @@ def test_the_header_says_where_it_is_from(npy: Path, converted: Path) -> None:
     assert int(info["source_bytes"]) == npy.stat().st_size
 
 
-def test_both_forms_have_one_fingerprint(npy: Path, converted: Path) -> None:
-    assert fingerprint(npy) == fingerprint(converted)
-    assert len(fingerprint(npy)) == 64
-    expected = fingerprint(npy)
+def load(npy: Path, **options: object) -> tuple[EncoderWeights, WeightsSource]:
+    return load_weights(npy, **({"model_id": "a-model", "subject": 1, "expected": SIZES} | options))
+
+
+def test_both_forms_have_one_fingerprint(npy: Path) -> None:
+    of_npy = load(npy)[1].fingerprint()
+    assert of_npy == hashlib.sha256(npy.read_bytes()).hexdigest()
+    convert(npy, **MADE)
+    assert load(npy)[1].fingerprint() == of_npy
     npy.unlink()
-    assert fingerprint(npy) == expected  # from the converted form beside it
+    assert load(npy)[1].fingerprint() == of_npy
+
+
+def test_a_fingerprint_is_that_of_the_loaded_weights(npy: Path) -> None:
+    source = load(npy)[1]
+    make_npy(npy, 2)
+    os.utime(npy, ns=(1, 1))
+    with pytest.raises(ModelLoadError, match="was replaced or removed"):
+        source.fingerprint()
+    npy.unlink()
+    with pytest.raises(ModelLoadError, match="was replaced or removed"):
+        source.fingerprint()
 
 
 def test_the_converted_form_is_preferred_and_is_enough(npy: Path) -> None:
-    assert not load_weights(npy, expected=SIZES).channels_last
-    convert(npy, **MADE)
-    assert load_weights(npy, expected=SIZES).channels_last
+    assert not load(npy)[0].channels_last
+    path = convert(npy, **MADE)
+    weights, source = load(npy)
+    assert weights.channels_last
+    assert source.path == path
     npy.unlink()
-    assert load_weights(npy, expected=SIZES).channels_last
-    npy.with_suffix(".safetensors").unlink()
+    assert load(npy)[0].channels_last
+    path.unlink()
     with pytest.raises(FileNotFoundError):
-        load_weights(npy, expected=SIZES)
+        load(npy)
+
+
+@pytest.mark.parametrize("said", [True, False, None])
+def test_the_header_says_whether_it_is_simulated(npy: Path, said: bool | None) -> None:
+    convert(npy, **MADE, simulated=said)
+    assert load(npy)[1].simulated is said
+
+
+@pytest.mark.parametrize("other", [{"model_id": "b-model"}, {"subject": 2}])
+def test_another_models_or_subjects_file_is_refused(
+    npy: Path, converted: Path, other: dict[str, object]
+) -> None:
+    npy.unlink()
+    with pytest.raises(FileFormatError, match="another model or subject"):
+        load(npy, **other)
 
 
 def test_a_fresh_file_passes_without_reading_the_npy(
@@ -138,9 +173,9 @@ def test_other_weights_of_the_same_size_are_stale_whatever_their_time(
     os.utime(npy, ns=(time, time))
     assert npy.stat().st_size == size
     with pytest.raises(ModelLoadError, match=r"stale(.*\n)*.*SHA-256(.*\n)*.*berg convert .*force"):
-        load_weights(npy, expected=SIZES)
+        load(npy)
     convert(npy, **MADE)
-    np.testing.assert_array_equal(load_weights(npy, expected=SIZES).lh_coef, load_npy(npy).lh_coef)
+    np.testing.assert_array_equal(load(npy)[0].lh_coef, load_npy(npy).lh_coef)
 
 
 def test_weights_of_another_size_are_stale(npy: Path, converted: Path) -> None:
@@ -182,12 +217,14 @@ def test_faults_are_told_apart(converted: Path) -> None:
     save_file(arrays | {"offset": arrays["offset"][1:]}, converted, info)
     check(r"offset has the wrong shape\n.*\(3,\)\n.*\(4,\)")
     save_file(arrays | {"offset": arrays["offset"].astype("f8")}, converted, info)
-    check("offset is torch.float64")
+    check(r"offset is not float32\n.*float64")
     save_file({"offset": arrays["offset"]}, converted, info)
     check("lacks lh_coef, lh_intercept, projection")
     save_file(arrays, converted, info | {"format_version": "2"})
     check(r"does not read\n.*weights 2\n.*weights 1")
     save_file(arrays, converted, {"format": "pt"})
+    check("is not a file that `berg convert` wrote")
+    save_file(arrays, converted, {k: v for k, v in info.items() if k != "source_bytes"})
     check("is not a file that `berg convert` wrote")
     save_file(arrays, converted)
     check("is not a file that `berg convert` wrote")

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -43,20 +45,56 @@ def test_a_device_is_a_name():
         pick_device(0)
 
 
-@pytest.mark.parametrize("outside", ["highest", "medium"])
-def test_full_precision_holds_inside_and_puts_settings_back(outside):
-    torch.set_float32_matmul_precision(outside)
-    try:
-        a = torch.linspace(0, 1, 256 * 256).reshape(256, 256)
-        expected = (a.double() @ a.double()).float()
-        with full_precision():
-            # float32 sums of 256 terms up to 1: bfloat16 would be off by 1e-1
-            torch.testing.assert_close(a @ a, expected, atol=1e-3, rtol=0)
-        with pytest.raises(KeyError):
-            _fail_inside()
-        assert torch.get_float32_matmul_precision() == outside
-    finally:
-        torch.set_float32_matmul_precision("highest")
+@pytest.fixture
+def settings():
+    """Every precision that PyTorch has, set to the fast one and put back afterwards."""
+    backends = torch.backends
+    found = (
+        backends.cuda.matmul,
+        backends.cudnn.conv,
+        backends.mkldnn.matmul,
+        backends.mkldnn.conv,
+    )
+    before = [backend.fp32_precision for backend in found]
+    for backend in found:
+        backend.fp32_precision = "tf32"
+    yield lambda: [backend.fp32_precision for backend in found]
+    for backend, value in zip(found, before, strict=True):
+        backend.fp32_precision = value
+
+
+def test_full_precision_holds_inside_and_puts_settings_back(settings):
+    with full_precision():
+        assert settings() == ["ieee"] * 4
+    assert settings() == ["tf32"] * 4
+    with pytest.raises(KeyError):
+        _fail_inside()
+    assert settings() == ["tf32"] * 4
+
+
+def test_full_precision_holds_until_the_last_thread_leaves(settings):
+    first, second = full_precision(), full_precision()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert settings() == ["ieee"] * 4
+    second.__exit__(None, None, None)
+    assert settings() == ["tf32"] * 4
+
+
+def test_releases_before_2_9_have_other_settings(monkeypatch):
+    backends = SimpleNamespace(
+        cuda=SimpleNamespace(matmul=object()), cudnn=SimpleNamespace(allow_tf32=True)
+    )
+    said = ["medium"]
+    monkeypatch.setattr(torch, "backends", backends)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: said[-1])
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", said.append)
+    with full_precision():
+        assert not backends.cudnn.allow_tf32
+        assert said[-1] == "highest"
+    assert backends.cudnn.allow_tf32
+    assert said[-1] == "medium"
 
 
 def _fail_inside():

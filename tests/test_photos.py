@@ -96,7 +96,7 @@ def test_deep_images_are_refused_rather_than_clipped(tmp_path):
 
 
 @pytest.fixture
-def thousand_with_a_bad_one(tmp_path):
+def ten_with_two_bad(tmp_path):
     save(tmp_path / "good.png")
     (tmp_path / "bad.jpg").write_bytes(b"not an image")
     whole = (tmp_path / "good.png").read_bytes()
@@ -105,13 +105,13 @@ def thousand_with_a_bad_one(tmp_path):
     return [good] * 5 + [Photo(tmp_path / "bad.jpg")] + [good] * 3 + [Photo(tmp_path / "cut.png")]
 
 
-def test_an_unreadable_image_is_named(thousand_with_a_bad_one):
+def test_an_unreadable_image_is_named(ten_with_two_bad):
     with pytest.raises(ImageFileError, match=r"bad\.jpg cannot be read(.*\n)*.*--skip-bad"):
-        list(PreparedPhotos(thousand_with_a_bad_one, batch_size=4))
+        list(PreparedPhotos(ten_with_two_bad, batch_size=4))
 
 
-def test_skipping_goes_on_and_lists_what_was_bad(thousand_with_a_bad_one):
-    prepared = PreparedPhotos(thousand_with_a_bad_one, batch_size=3, skip_bad=True)
+def test_skipping_goes_on_and_lists_what_was_bad(ten_with_two_bad):
+    prepared = PreparedPhotos(ten_with_two_bad, batch_size=3, skip_bad=True)
     assert [len(batch) for batch in prepared] == [3, 3, 2]
     assert len(prepared.names) == 8
     assert [str(error).splitlines()[0].split("/")[-1] for error in prepared.bad] == [

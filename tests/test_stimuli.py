@@ -128,13 +128,16 @@ def test_side_of_256_is_only_cropped(rng):
     assert torch.equal(stimuli.resize_and_crop(images), expected)
 
 
-def test_portrait_and_landscape_shapes():
-    # NSD-synthetic's 714×1360: the longer side becomes int(256 · 1360 / 714) = 487.
-    wide = torch.zeros(1, 3, 714, 1360, dtype=torch.uint8)
-    wide[..., 680] = 255  # the middle column lands in the middle of the crop
-    cropped = stimuli.resize_and_crop(wide)
-    assert cropped.shape == (1, 3, 224, 224)
-    assert cropped[0, 0, 100].argmax() == 112 or cropped[0, 0, 100].argmax() == 111
+def test_the_shape_of_nsd_synthetic(rng):
+    # 714×1360: the longer side becomes int(256 · 1360 / 714) = 487, cut from 132 to 356.
+    wide = torch.from_numpy(rng.integers(0, 256, (1, 3, 714, 1360), dtype=np.uint8))
+    resized = torch.nn.functional.interpolate(
+        wide.float(), size=(256, 487), mode="bilinear", align_corners=False, antialias=True
+    )
+    expected = resized.round().to(torch.uint8)[..., 16:240, 132:356]
+    assert torch.equal(stimuli.resize_and_crop(wide), expected)
+    portrait = stimuli.resize_and_crop(wide.transpose(2, 3))
+    assert portrait.shape == (1, 3, 224, 224)
 
 
 def test_normalise_by_hand():
@@ -149,3 +152,9 @@ def test_normalise_by_hand():
 def test_the_network_input_is_stored_channels_last():
     prepared = stimuli.preprocess(torch.zeros(2, 3, 300, 300, dtype=torch.uint8))
     assert prepared.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gamma_is_the_square_root(rng):
+    images = rng.integers(0, 256, (2, 3, 5, 7), dtype=np.uint8)
+    expected = (np.sqrt(images / 255) * 255).astype(np.uint8)
+    np.testing.assert_array_equal(stimuli.gamma_corrected(images), expected)

@@ -1,7 +1,10 @@
 """The API of the card, and every row of what users of the existing toolkit trip over."""
 
+import gc
+import json
 import os
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +195,7 @@ def test_batches_do_not_matter(tiny, images, monkeypatch):
 def test_nothing_global_is_touched(tiny, images):
     torch.manual_seed(1)
     np.random.seed(1)
+    torch.set_float32_matmul_precision("medium")
     before = torch.random.get_rng_state(), np.random.get_state()[1].copy()
     flags = [torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark]
     settings = [torch.get_num_threads(), torch.get_float32_matmul_precision()]
@@ -200,6 +204,7 @@ def test_nothing_global_is_touched(tiny, images):
     np.testing.assert_array_equal(np.random.get_state()[1], before[1])
     assert [torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark] == flags
     assert [torch.get_num_threads(), torch.get_float32_matmul_precision()] == settings
+    torch.set_float32_matmul_precision("highest")
     assert torch.is_grad_enabled()
 
 
@@ -209,6 +214,29 @@ def test_the_stimulus_is_not_changed(tiny, images):
     np.testing.assert_array_equal(images, before)
 
 
+def test_memory_is_bounded_by_one_batch(tiny, images, monkeypatch):
+    model = load(tiny)
+    seen = []
+    as_uint8 = stimuli.as_uint8
+    monkeypatch.setattr("berg.model.BATCH_SIZE", 2)
+    monkeypatch.setattr(stimuli, "as_uint8", lambda part: seen.append(len(part)) or as_uint8(part))
+    model.generate_response(np.concatenate([images] * 2)[:5].astype(np.int64))
+    assert seen == [2, 2, 1]
+
+
+def test_warnings_point_at_the_users_line(tiny, rng):
+    model = load(tiny)
+    small = rng.integers(0, 256, (1, 3, 100, 100), dtype=np.uint8)
+    with pytest.warns(BERGWarning) as caught:
+        BERG(tiny.berg_dir).encode(model, small)
+    assert caught[0].filename == __file__
+
+
+def test_vertices_of_the_columns_cannot_be_changed(tiny):
+    with pytest.raises(ValueError, match="read-only"):
+        load(tiny).lh_vertices[0] = 3
+
+
 # --- life of a model
 
 
@@ -216,6 +244,9 @@ def test_context_manager_and_cleanup_free_the_weights(tiny, images):
     with load(tiny) as model:
         assert model.generate_response(images)[0].shape == (3, N_VERTICES)
         assert isinstance(model, berg.BaseModelInterface)
+        held = [weakref.ref(part) for part in model._loaded]
+    gc.collect()
+    assert [part() for part in held] == [None, None]
     with pytest.raises(ModelLoadError, match="cleaned up"):
         model.generate_response(images)
     model.cleanup()
@@ -342,6 +373,26 @@ def test_faults_of_the_weights_are_told_apart(tiny):
     with pytest.raises(UnsafePickleError, match=r"posix\.mkdir|nt\.mkdir"):
         load(tiny)
     assert not (tiny.berg_dir / "ran").exists()
+
+
+def test_weights_that_give_nan_are_refused(tiny, images):
+    path, _ = BERG(tiny.berg_dir).convert_weights(MODEL_ID, subject=1)
+    tiny.weights_npy.unlink()
+    content = bytearray(path.read_bytes())
+    header = int.from_bytes(content[:8], "little") + 8
+    start, stop = json.loads(content[8:header])["projection"]["data_offsets"]
+    content[header + start : header + stop] = np.full((stop - start) // 4, np.nan, "<f4").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match="not finite"):
+        load(tiny).generate_response(images)
+
+
+def test_damaged_metadata_do_not_stop_a_whole_surface(tiny, images):
+    BERG(tiny.berg_dir).convert_weights(MODEL_ID, subject=1)
+    tiny.metadata_npy.write_bytes(b"damaged")
+    model = load(tiny)
+    assert model.generate_response(images)[0].shape == (3, N_VERTICES)
+    assert model.provenance()["simulated"] is False  # as the converted file says
 
 
 class _Bomb:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from berg.atomic import replace_atomically
-from berg.errors import BERGWarning, ModelLoadError, ResourceError
+from berg.errors import ModelLoadError, ResourceError, warn
 from berg.layout import cache_dir
 
 logger = logging.getLogger(__name__)
@@ -279,11 +278,9 @@ def load_parameters() -> dict[str, torch.Tensor]:
         cached = _read_cache(path)
         if cached is not None:
             return cached
-        warnings.warn(
+        warn(
             f"the cached network at {path} is not the one the model is made of "
             "(a damaged file?); it is made again",
-            BERGWarning,
-            stacklevel=2,
         )
     drawn = draw_parameters()
     found = compute_fingerprint(drawn)

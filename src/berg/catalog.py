@@ -35,8 +35,6 @@ class ModelCard:
         As the catalog groups models.
     subjects : tuple of int
         Subjects there are models for, counted from 1.
-    devices : tuple of str
-        Accepted names of devices.
     n_features, n_components, n_vertices : int
         Sizes of the model; `n_vertices` is that of one hemisphere.
     rois : mapping of str to mapping of str to int
@@ -51,7 +49,6 @@ class ModelCard:
     modality: str
     training_dataset: str
     subjects: tuple[int, ...]
-    devices: tuple[str, ...]
     n_features: int
     n_components: int
     n_vertices: int
@@ -85,6 +82,7 @@ class ModelCard:
                 f"{self.model_id} has no subject {subject}",
                 got=f"subject={subject!r}",
                 accepted=accepted,
+                do="NSD's subjects count from 1, for example subject=1",
             )
         return int(number())
 
@@ -150,11 +148,13 @@ def find_card(model_id: object) -> ModelCard:
     if isinstance(model_id, str) and _is_upstream_only(model_id):
         raise ModelNotFoundError(
             f"{model_id!r} is a model of the existing BERG toolkit that berg does not offer",
+            got=f"model_id={model_id!r}",
             accepted=accepted,
             do="use the existing toolkit for this model: https://github.com/gifale95/BERG",
         )
     raise ModelNotFoundError(
         f"there is no model {model_id!r}.{did_you_mean(model_id, cards)}",
+        got=f"model_id={model_id!r}",
         accepted=accepted,
         do="BERG().list_models() or `berg list` lists the models",
     )
@@ -186,7 +186,6 @@ def _card(facts: dict[str, Any]) -> ModelCard:
         modality=facts["modality"],
         training_dataset=facts["training_dataset"],
         subjects=tuple(facts["subjects"]),
-        devices=tuple(facts["devices"]),
         rois={name: {"lh": roi["lh"], "rh": roi["rh"]} for name, roi in facts["rois"].items()},
         roi_aliases=facts["roi_aliases"],
         facts=facts,

@@ -9,7 +9,8 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            default = warnings.showwarning
+            warnings.showwarning = partial(_show_warning, default)
             warnings.simplefilter("always", BERGWarning)
             try:
                 return super().invoke(ctx)
@@ -41,10 +43,16 @@ class _Commands(click.Group):
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], *where: Any, **more: Any
+    default: Callable[..., None],
+    message: Warning | str,
+    category: type[Warning],
+    *where: Any,
+    **more: Any,
 ) -> None:
     if issubclass(category, BERGWarning):
         click.secho(f"Warning: {message}", err=True, fg="yellow")
+    else:
+        default(message, category, *where, **more)
 
 
 @click.group(
@@ -125,7 +133,8 @@ def encode(
     model = BERG(berg_dir).get_encoding_model(model_id, device, selection, subject=subject)
     if model.is_simulated:
         click.secho(f"Subject {subject} is SIMULATED: not measured in a brain.", err=True)
-    prepared = PreparedPhotos(photos, BATCH_SIZE, skip_bad)
+    provenance = model.provenance()  # of the files as they are now
+    prepared = PreparedPhotos(photos, BATCH_SIZE, skip_bad, model.resize_device)
     lh, rh = model.encode_prepared(prepared, len(photos), show_progress=not quiet)
     save_responses(
         out,
@@ -135,7 +144,7 @@ def encode(
             model.lh_vertices,
             model.rh_vertices,
             tuple(prepared.names),
-            model.provenance(),
+            provenance,
         ),
     )
     for names, what_was_done in (

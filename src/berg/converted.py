@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +41,70 @@ AXES = {
     "rh_coef": ("n_vertices", "n_components"),
     "rh_intercept": ("n_vertices",),
 }
+_INFO = {"model_id", "subject", "simulated", "source_sha256", "source_bytes", "source_mtime_ns"}
 _CONVERT_AGAIN = "run `berg convert --force` for this subject, or delete the file"
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """Which file a model's weights were read from, as it was then.
+
+    Parameters
+    ----------
+    path : Path
+        ``weights_subject-XX.safetensors`` or ``.npy``.
+    sha256 : str or None
+        Of the ``.npy``, where the converted file records it; else it is computed when asked
+        for, which takes about half a second.
+    simulated : bool or None
+        Whether the converted file says that the subject is simulated; None if unknown.
+    stat : tuple of int
+        Size and modification time of the file.
+    """
+
+    path: Path
+    sha256: str | None
+    simulated: bool | None
+    stat: tuple[int, int]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hex) of the ``.npy`` that the weights are from.
+
+        Raises
+        ------
+        ModelLoadError
+            If the file is another one than when it was read.
+        """
+        if self.sha256 is not None:
+            return self.sha256
+        if not self.path.exists() or _stat(self.path) != self.stat:
+            raise ModelLoadError(
+                f"{self.path} was replaced or removed after the model was loaded from it",
+                got="another file, whose fingerprint is not that of the loaded weights",
+                accepted="the file as it was",
+                do="load the model again",
+            )
+        return _sha256(self.path)
 
 
 def load_weights(
     npy_path: str | os.PathLike[str],
     *,
+    model_id: str,
+    subject: int,
     expected: WeightSizes,
     lh_rows: RowIndices | None = None,
     rh_rows: RowIndices | None = None,
-) -> EncoderWeights:
+) -> tuple[EncoderWeights, WeightsSource]:
     """Load a subject's weights from the `.safetensors` beside the `.npy` if there is one.
 
     Parameters
     ----------
     npy_path : path-like
         `weights_subject-XX.npy`. It need not exist if the `.safetensors` does.
+    model_id : str
+    subject : int
+        What a `.safetensors` must say that it is of.
     expected : WeightSizes
         The sizes of the model's card.
     lh_rows, rh_rows : int array of shape (n_selected_vertices,), optional
@@ -63,7 +112,8 @@ def load_weights(
 
     Returns
     -------
-    EncoderWeights
+    weights : EncoderWeights
+    source : WeightsSource
 
     Raises
     ------
@@ -72,15 +122,31 @@ def load_weights(
     ModelLoadError
         If the `.safetensors` was not made from the `.npy` that is there now.
     FileFormatError
-        As `load_npy` and `load_safetensors`.
+        As `load_npy` and `load_safetensors`; or if the `.safetensors` is of another model or
+        subject.
     """
-    npy_path = Path(npy_path)
-    converted = npy_path.with_suffix(".safetensors")
-    if not converted.exists():
-        return load_npy(npy_path, lh_rows=lh_rows, rh_rows=rh_rows, expected=expected)
-    if npy_path.exists():
-        check_fresh(npy_path, converted)
-    return load_safetensors(converted, lh_rows=lh_rows, rh_rows=rh_rows, expected=expected)
+    npy = Path(npy_path)
+    path = npy.with_suffix(".safetensors")
+    if not path.exists():
+        source = WeightsSource(npy, None, None, _stat(npy))
+        return load_npy(npy, lh_rows=lh_rows, rh_rows=rh_rows, expected=expected), source
+    info = read_info(path)
+    if (info["model_id"], info["subject"]) != (model_id, str(subject)):
+        raise FileFormatError(
+            f"{path} is of another model or subject",
+            got=f"{info['model_id']!r}, subject {info['subject']!r}",
+            accepted=f"{model_id!r}, subject {subject}",
+            do=_CONVERT_AGAIN,
+        )
+    if npy.exists():
+        check_fresh(npy, path)
+    source = WeightsSource(
+        path,
+        info["source_sha256"],
+        {"true": True, "false": False}.get(info["simulated"]),
+        _stat(path),
+    )
+    return load_safetensors(path, lh_rows=lh_rows, rh_rows=rh_rows, expected=expected), source
 
 
 def load_safetensors(
@@ -118,14 +184,18 @@ def load_safetensors(
         missing = set(AXES) - set(file.keys())
         if missing:
             raise FileFormatError(
-                f"{path} is damaged: it lacks {', '.join(sorted(missing))}", do=_CONVERT_AGAIN
+                f"{path} is damaged: it lacks {', '.join(sorted(missing))}",
+                got=f"{len(file.keys())} arrays",
+                accepted=", ".join(AXES),
+                do=_CONVERT_AGAIN,
             )
         arrays: dict[str, NDArray[np.float32]] = {}
         for name, axes in AXES.items():
             tensor = file.get_tensor(name)  # mapped, not read
             if tensor.dtype != torch.float32:
                 raise FileFormatError(
-                    f"{path} is damaged: {name} is {tensor.dtype}",
+                    f"{path} is damaged: {name} is not float32",
+                    got=str(tensor.dtype),
                     accepted="float32",
                     do=_CONVERT_AGAIN,
                 )
@@ -133,7 +203,7 @@ def load_safetensors(
             checks.check_shape(name, tuple(tensor.shape), shape)
             rows = {"lh": lh_rows, "rh": rh_rows}.get(name[:2])
             if rows is not None:
-                tensor = tensor[torch.from_numpy(rows)]
+                tensor = tensor[torch.tensor(rows)]
             arrays[name] = tensor.numpy()
             if name != "projection":
                 checks.check_finite(name, arrays[name], rows)
@@ -146,7 +216,7 @@ def convert(
     model_id: str,
     subject: int,
     expected: WeightSizes,
-    simulated: bool = False,
+    simulated: bool | None = None,
     layers: Sequence[Layer] = LAYERS,
 ) -> Path:
     """Write the pickle-free form of a subject's weights beside the `.npy`, whole or not at all.
@@ -159,8 +229,8 @@ def convert(
     subject : int
     expected : WeightSizes
         The sizes of the model's card.
-    simulated : bool
-        Whether the weights are those of a simulated subject.
+    simulated : bool, optional
+        Whether the weights are those of a simulated subject; None if it is not known.
     layers : sequence of Layer
         Layers that the features come from, in order.
 
@@ -188,7 +258,7 @@ def convert(
         "format_version": FORMAT_VERSION,
         "model_id": model_id,
         "subject": str(subject),
-        "simulated": str(simulated).lower(),
+        "simulated": {True: "true", False: "false", None: "unknown"}[simulated],
         "feature_order": "channel last within each layer",
         "source_sha256": sha256,
         "source_bytes": str(before.st_size),
@@ -199,7 +269,11 @@ def convert(
         try:
             save_file(arrays, temporary, info)
         except SafetensorError as error:  # how the library reports a full disk
-            raise ResourceError(f"{path} cannot be written", got=str(error)) from error
+            raise ResourceError(
+                f"{path} cannot be written",
+                got=str(error),
+                do="make space, or choose a berg_dir that you may write to",
+            ) from error
     return path
 
 
@@ -258,26 +332,6 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, str]:
         return dict(file.metadata())
 
 
-def fingerprint(path: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of a subject's `.npy`, whichever form of the weights is there.
-
-    Parameters
-    ----------
-    path : path-like
-        Either form. A `.safetensors` tells what it was made from; a `.npy` that does not
-        exist is answered by the `.safetensors` beside it.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
-    path = Path(path)
-    if path.suffix == ".safetensors" or not path.exists():
-        return read_info(path.with_suffix(".safetensors"))["source_sha256"]
-    return _sha256(path)
-
-
 @contextmanager
 def _open(path: Path) -> Iterator[Any]:
     """Open a converted file and check its header."""
@@ -296,11 +350,11 @@ def _open(path: Path) -> Iterator[Any]:
 
 def _check_format(path: Path, info: dict[str, str]) -> None:
     found = (info.get("format"), info.get("format_version"))
-    if found == (FORMAT, FORMAT_VERSION):
+    if found == (FORMAT, FORMAT_VERSION) and info.keys() >= _INFO:
         return
     problem = (
         "is in a format that this version of berg does not read"
-        if found[0] == FORMAT
+        if found[0] == FORMAT and found[1] != FORMAT_VERSION
         else "is not a file that `berg convert` wrote"
     )
     raise FileFormatError(
@@ -309,6 +363,11 @@ def _check_format(path: Path, info: dict[str, str]) -> None:
         accepted=f"{FORMAT} {FORMAT_VERSION}",
         do=_CONVERT_AGAIN,
     )
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
 
 def _sha256(path: Path) -> str:

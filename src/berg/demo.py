@@ -83,7 +83,7 @@ def run_demo(out: Path, echo: Callable[[str], None] = print) -> None:
     check_matplotlib()  # what would fail at the end fails at once
     check_output_path(out / "responses.npz")
     photographs, names = photograph_crops()
-    echo("Building the SIMULATED subject (once; nothing is downloaded) ...")
+    echo("With a SIMULATED subject, built once; nothing is downloaded.")
     berg_dir = simulated_berg_dir()
     berg = BERG(berg_dir)
     model = berg.get_encoding_model(DEFAULT_MODEL_ID, subject=SUBJECT)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +17,8 @@ from berg.errors import (
     did_you_mean,
 )
 
-ACCEPTED = ("auto", "cpu", "cuda", "mps")
+NAMES = ("auto", "cpu", "cuda", "mps")
+_ACCEPTED = "auto, cpu, cuda (or cuda:0, cuda:1, ...) and mps"
 
 
 def pick_device(name: object) -> torch.device:
@@ -34,15 +37,18 @@ def pick_device(name: object) -> torch.device:
         raise InvalidParameterTypeError(
             "device is not a name",
             got=f"{type(name).__name__}: {name!r}",
-            accepted=", ".join(ACCEPTED),
+            accepted=_ACCEPTED,
+            do="leave device out for the fastest one that there is",
         )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, colon, index = name.partition(":")
-    if kind not in ACCEPTED[1:] or (colon and not (kind == "cuda" and index.isdecimal())):
+    if kind not in NAMES[1:] or (colon and not (kind == "cuda" and index.isdecimal())):
         raise InvalidParameterError(
-            f"there is no device {name!r}.{did_you_mean(name, ACCEPTED)}",
-            accepted=", ".join(ACCEPTED),
+            f"there is no device {name!r}.{did_you_mean(name, NAMES)}",
+            got=f"device={name!r}",
+            accepted=_ACCEPTED,
+            do="leave device out for the fastest one that there is",
         )
     if kind == "cuda":
         _check_cuda(name, int(index or 0))
@@ -72,29 +78,47 @@ def full_precision() -> Iterator[None]:
     """Compute float32 in full inside the block, whatever the caller has allowed outside.
 
     TF32 and bfloat16 shortcuts move responses by more than the 1e-4 that devices agree to.
-    Every setting is put back on the way out.
+    PyTorch's settings are global; the first thread to enter changes them, and the last to
+    leave puts every one back.
     """
-    backends: Any = torch.backends
-    settings: list[tuple[Any, str, object]]
-    if hasattr(backends.cuda.matmul, "fp32_precision"):  # PyTorch 2.9 and later
-        settings = [
-            (backends.cuda.matmul, "fp32_precision", "ieee"),
-            (backends.cudnn.conv, "fp32_precision", "ieee"),
-            (backends.mkldnn.matmul, "fp32_precision", "ieee"),
-            (backends.mkldnn.conv, "fp32_precision", "ieee"),
-        ]
-        matmul_precision = None
-    else:
-        settings = [(backends.cudnn, "allow_tf32", False)]
-        matmul_precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-    before = [getattr(backend, name) for backend, name, _ in settings]
+    global _n_inside, _settings_outside
+    with _lock:
+        if not _n_inside:
+            _settings_outside = _change_settings()
+        _n_inside += 1
     try:
-        for backend, name, value in settings:
-            setattr(backend, name, value)
         yield
     finally:
-        for (backend, name, _), value in zip(settings, before, strict=True):
-            setattr(backend, name, value)
-        if matmul_precision is not None:
-            torch.set_float32_matmul_precision(matmul_precision)
+        with _lock:
+            _n_inside -= 1
+            if not _n_inside:
+                for put_back in _settings_outside:
+                    put_back()
+
+
+_lock = threading.Lock()
+_n_inside = 0
+_settings_outside: list[Callable[[], None]] = []
+
+
+def _change_settings() -> list[Callable[[], None]]:
+    """Set every precision to full; return what puts each back."""
+    backends: Any = torch.backends
+    put_back: list[Callable[[], None]] = []
+
+    def change(backend: Any, name: str, value: object) -> None:
+        put_back.append(partial(setattr, backend, name, getattr(backend, name)))
+        setattr(backend, name, value)
+
+    if hasattr(backends.cuda.matmul, "fp32_precision"):  # PyTorch 2.9 and later
+        for backend in (
+            *(backends.cuda.matmul, backends.cudnn.conv),
+            *(backends.mkldnn.matmul, backends.mkldnn.conv),
+        ):
+            change(backend, "fp32_precision", "ieee")
+    else:
+        change(backends.cudnn, "allow_tf32", False)
+        before = torch.get_float32_matmul_precision()
+        put_back.append(partial(torch.set_float32_matmul_precision, before))
+        torch.set_float32_matmul_precision("highest")
+    return put_back

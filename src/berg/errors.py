@@ -12,8 +12,11 @@ users' scripts keep working. A message has one form throughout::
 from __future__ import annotations
 
 import pickle
+import sys
+import warnings
 from collections.abc import Iterable
 from difflib import SequenceMatcher
+from types import FrameType
 
 
 class BERGError(Exception):
@@ -96,6 +99,16 @@ class MissingExtraError(BERGError, ImportError):
 
 class BERGWarning(UserWarning):
     """Category of every warning that berg issues."""
+
+
+def warn(message: str) -> None:
+    """Issue a `BERGWarning` that points at the caller's own line, outside of the package."""
+    level = 1
+    frame: FrameType | None = sys._getframe()
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, BERGWarning, stacklevel=level)
 
 
 def did_you_mean(name: object, options: Iterable[str]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,15 @@ from tqdm.auto import tqdm
 import berg
 from berg import alexnet, stimuli
 from berg.catalog import ModelCard, describe_card
-from berg.converted import fingerprint
+from berg.converted import WeightsSource
 from berg.devices import full_precision
 from berg.encoder import LinearEncoder
-from berg.errors import ModelLoadError
+from berg.errors import BERGError, FileFormatError, ModelLoadError, ResourceError
 from berg.interfaces import BaseModelInterface
 from berg.metadata import is_simulated
 from berg.selection import Selection
+
+logger = logging.getLogger(__name__)
 
 # Images that go through the network together: 7.6 ms an image on two cores, 7.7 in batches of
 # 64 and 8.4 of 32. The activations take about 2.5 MB an image.
@@ -47,7 +49,7 @@ class EncodingModel(BaseModelInterface):
     encoder : LinearEncoder
     load_metadata : callable
         Returns the subject's metadata.
-    weights_path : Path
+    source : WeightsSource
         The file that the weights were read from.
     """
 
@@ -60,11 +62,11 @@ class EncodingModel(BaseModelInterface):
         network: alexnet.AlexNet,
         encoder: LinearEncoder,
         load_metadata: Callable[[], dict[str, Any]],
-        weights_path: Path,
+        source: WeightsSource,
     ) -> None:
         self.card = card
         self.subject = subject
-        self.weights_path = weights_path
+        self.source = source
         self._selection = selection
         self._loaded: tuple[alexnet.AlexNet, LinearEncoder] | None = (network, encoder)
         self._load_metadata = load_metadata
@@ -89,6 +91,15 @@ class EncodingModel(BaseModelInterface):
     def rois(self) -> tuple[str, ...]:
         """Regions that were selected, under their names in the metadata; may be empty."""
         return self._selection.rois
+
+    @property
+    def resize_device(self) -> torch.device:
+        """Where images are resized: on the model's device, but for MPS.
+
+        PyTorch before 2.8 has no antialiased interpolation on MPS, which shares the CPU's memory
+        anyway.
+        """
+        return torch.device("cpu") if self.device.type == "mps" else self.device
 
     def get_model_id(self) -> str:
         """Return the model's unique identifier."""
@@ -120,14 +131,11 @@ class EncodingModel(BaseModelInterface):
             If the model was cleaned up.
         """
         images = stimuli.check_stimulus(stimulus)
-        # PyTorch before 2.8 has no antialiased interpolation on MPS, which shares the CPU's
-        # memory anyway.
-        resizes = torch.device("cpu") if self.device.type == "mps" else self.device
 
         def prepared() -> Iterator[torch.Tensor]:
             for start in range(0, len(images), BATCH_SIZE):
                 batch = stimuli.as_uint8(images[start : start + BATCH_SIZE])
-                yield stimuli.resize_and_crop(batch.to(resizes))
+                yield stimuli.resize_and_crop(batch.to(self.resize_device))
 
         return self.encode_prepared(prepared(), len(images), show_progress)
 
@@ -157,6 +165,10 @@ class EncodingModel(BaseModelInterface):
         ------
         ModelLoadError
             If the model was cleaned up.
+        FileFormatError
+            If the weights give responses that are not finite.
+        ResourceError
+            If the responses do not fit into memory.
         """
         if self._loaded is None:
             raise ModelLoadError(
@@ -166,10 +178,17 @@ class EncodingModel(BaseModelInterface):
         network, encoder = self._loaded
         # Written once in order before they are filled in blocks: otherwise two threads ask the
         # system for the same pages at once, which costs 2 ms an image (measured, two cores).
-        lh, rh = (
-            np.full((n_images, len(vertices)), np.nan, np.float32)
-            for vertices in (self.lh_vertices, self.rh_vertices)
-        )
+        try:
+            lh, rh = (
+                np.full((n_images, len(vertices)), np.nan, np.float32)
+                for vertices in (self.lh_vertices, self.rh_vertices)
+            )
+        except MemoryError as error:
+            raise ResourceError(
+                f"the responses to {n_images} images do not fit into memory",
+                got=str(error),
+                do="select a region of interest, or encode the images in parts",
+            ) from error
         start = 0
         with (
             tqdm(total=n_images, desc="Encoding", unit="image", disable=not show_progress) as bar,
@@ -180,6 +199,13 @@ class EncodingModel(BaseModelInterface):
                 stop = start + len(batch)
                 activations = network(stimuli.normalise(batch.to(self.device)))
                 scores = encoder.scores(activations)
+                if not torch.isfinite(scores).all():
+                    raise FileFormatError(
+                        f"{self.source.path} gives responses that are not finite numbers",
+                        got="NaN or infinite scores",
+                        accepted="finite weights",
+                        do="get the file from its source again, or run `berg convert --force`",
+                    )
                 encoder.responses(scores, lh[start:stop], rh[start:stop])
                 bar.update(len(batch))
                 start = stop
@@ -207,11 +233,6 @@ class EncodingModel(BaseModelInterface):
         print(self.card)  # noqa: T201 - the card says that describe prints
         return describe_card(self.card)
 
-    @cached_property
-    def weights_fingerprint(self) -> str:
-        """SHA-256 of the subject's ``.npy`` weights, whichever form was loaded."""
-        return fingerprint(self.weights_path)
-
     def provenance(self) -> dict[str, Any]:
         """Return what is needed to trace a response back to what made it.
 
@@ -220,14 +241,19 @@ class EncodingModel(BaseModelInterface):
         dict
             Plain strings, numbers and lists: model, subject, regions, fingerprints of
             weights and network, whether the subject is simulated, device, versions.
+
+        Raises
+        ------
+        ModelLoadError
+            If the weights' file was replaced since the model was loaded.
         """
         return {
             "model_id": self.model_id,
             "subject": self.subject,
             "rois": list(self.rois),
             "units": "z-scored fMRI response",
-            "weights_file": self.weights_path.name,
-            "weights_sha256": self.weights_fingerprint,
+            "weights_file": self.source.path.name,
+            "weights_sha256": self.source.fingerprint(),
             "network_sha256": alexnet.FINGERPRINT,
             "simulated": self.is_simulated,
             "device": str(self.device),
@@ -239,12 +265,12 @@ class EncodingModel(BaseModelInterface):
 
     @cached_property
     def is_simulated(self) -> bool | None:
-        """Whether the subject is a simulated one; None if its metadata are missing."""
+        """Whether the subject is a simulated one; None if neither of its files can tell."""
         try:
-            metadata = self._load_metadata()
-        except FileNotFoundError:
-            return None
-        return is_simulated(metadata)
+            return is_simulated(self._load_metadata())
+        except BERGError as error:
+            logger.info("the metadata cannot tell whether the subject is simulated: %s", error)
+            return self.source.simulated
 
     def cleanup(self) -> None:
         """Free the weights and the network. Calling it again does nothing."""
@@ -253,7 +279,8 @@ class EncodingModel(BaseModelInterface):
             torch.cuda.empty_cache()
 
     def __repr__(self) -> str:
-        state = "" if self._loaded else ", cleaned up"
+        state = ", SIMULATED" if self.is_simulated else ""
+        state += "" if self._loaded else ", cleaned up"
         return (
             f"<EncodingModel {self.model_id}, subject {self.subject}, "
             f"{len(self.lh_vertices)} + {len(self.rh_vertices)} vertices, {self.device}{state}>"

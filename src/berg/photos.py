@@ -20,6 +20,8 @@ _ACCEPTED = f"image files ({', '.join(SUFFIXES)}), folders of them, and .npy arr
 # Deeper than 8 bits a channel: Pillow's conversion to RGB clips them instead of scaling.
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -62,6 +64,7 @@ def find_photos(sources: Sequence[str | os.PathLike[str]]) -> list[Photo]:
             if not found:
                 raise ImageFileError(
                     f"no images in the folder {source}",
+                    got=f"{sum(1 for _ in source.rglob('*'))} other files and folders",
                     accepted=_ACCEPTED,
                     do="check the path; .npy arrays are named one by one, not by their folder",
                 )
@@ -69,6 +72,7 @@ def find_photos(sources: Sequence[str | os.PathLike[str]]) -> list[Photo]:
         elif not os.path.exists(source):
             raise ImageFileError(
                 f"there is no file or folder {source}",
+                got=f"working in {Path.cwd()}",
                 accepted=_ACCEPTED,
                 do="check the spelling of the path",
             )
@@ -114,10 +118,11 @@ def read_photo(path: Path) -> tuple[NDArray[np.uint8], bool]:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             pixels = np.asarray(image.convert("RGB"))
-    # Pillow answers a damaged file with any of these, depending on the format.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        if isinstance(error, BERGError):
-            raise
+    except BERGError:
+        raise
+    # Pillow answers damaged files with whatever its decoders stumble over, and one of them
+    # among a thousand must be named.
+    except Exception as error:
         raise ImageFileError(
             f"{path} cannot be read as an image",
             got=f"{type(error).__name__}: {error}",
@@ -141,6 +146,8 @@ class PreparedPhotos:
         Images in a batch.
     skip_bad : bool, default False
         Whether to go on past images that cannot be read.
+    device : torch.device
+        Where images are resized, and where the batches are.
 
     Attributes
     ----------
@@ -154,10 +161,17 @@ class PreparedPhotos:
         One for each image that was skipped.
     """
 
-    def __init__(self, photos: Sequence[Photo], batch_size: int, skip_bad: bool = False) -> None:
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        batch_size: int,
+        skip_bad: bool = False,
+        device: torch.device = _CPU,
+    ) -> None:
         self._photos = photos
         self._batch_size = batch_size
         self._skip_bad = skip_bad
+        self._device = device
         self.names: list[str] = []
         self.cropped: list[str] = []
         self.small: list[str] = []
@@ -191,6 +205,7 @@ class PreparedPhotos:
                 "no image can be read",
                 got=f"{len(self.bad)} unreadable, the first: {self.bad[0]}".splitlines()[0],
                 accepted=_ACCEPTED,
+                do="check that these are photographs",
             )
 
     def _prepare(self, photo: Photo) -> torch.Tensor:
@@ -202,7 +217,7 @@ class PreparedPhotos:
                 self.small.append(photo.name)
         else:
             image = _map_array(photo.path)[photo.row]
-        return stimuli.resize_and_crop(stimuli.as_uint8(image[np.newaxis]))[0]
+        return stimuli.resize_and_crop(stimuli.as_uint8(image[np.newaxis]).to(self._device))[0]
 
 
 def _is_photo(path: Path, folder: Path) -> bool:

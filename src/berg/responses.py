@@ -56,6 +56,7 @@ def check_output_path(path: str | os.PathLike[str]) -> Path:
     if path.suffix != ".npz" or path.is_dir():
         raise InvalidParameterError(
             f"responses cannot be saved as {path}",
+            got="a folder" if path.is_dir() else f"a name that ends in {path.suffix!r}",
             accepted="a file name that ends in .npz",
             do="for example --out responses.npz",
         )
@@ -116,4 +117,5 @@ def load_responses(path: str | os.PathLike[str]) -> SavedResponses:
             f"{path} cannot be read as responses",
             got=f"{type(error).__name__}: {error}",
             accepted="a .npz that `berg encode` wrote",
+            do="encode the images again",
         ) from error

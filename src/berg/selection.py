@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 
 from berg.catalog import ModelCard
 from berg.errors import (
-    BERGWarning,
     InvalidParameterError,
     InvalidParameterTypeError,
     did_you_mean,
+    warn,
 )
 
 KEYS = ("roi", "lh_vertices", "rh_vertices")
@@ -41,6 +40,10 @@ class Selection:
     lh: VertexIndices
     rh: VertexIndices
     rois: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for vertices in (self.lh, self.rh):
+            vertices.flags.writeable = False
 
 
 def select_vertices(
@@ -81,10 +84,8 @@ def select_vertices(
     if "roi" in given:
         if len(given) > 1:
             ignored = " and ".join(key for key in KEYS[1:] if key in given)
-            warnings.warn(
+            warn(
                 f"selection has roi and {ignored}: roi decides, {ignored} ignored",
-                BERGWarning,
-                stacklevel=2,
             )
         return _select_rois(_roi_names(given["roi"], card), subject, load_rois())
     everything = np.arange(card.n_vertices)
@@ -97,6 +98,7 @@ def select_vertices(
             "selection selects no vertex",
             got="only zeros in both hemispheres",
             accepted="at least one 1 in lh_vertices or rh_vertices",
+            do="leave both vectors out for the whole surface",
         )
     return Selection(lh, rh)
 
@@ -115,24 +117,29 @@ def _given(selection: Mapping[str, Any] | None) -> dict[str, Any]:
         if key not in KEYS:
             raise InvalidParameterError(
                 f"selection has no key {key!r}.{did_you_mean(key, KEYS)}",
+                got=f"keys {', '.join(map(repr, selection))}",
                 accepted=", ".join(KEYS),
+                do='for a region of interest: selection={"roi": "V1v"}',
             )
     return {key: value for key, value in selection.items() if value is not None}
 
 
 def _roi_names(roi: object, card: ModelCard) -> tuple[str, ...]:
-    names = [roi] if isinstance(roi, str) else roi
-    if not isinstance(names, list | tuple | set | frozenset | np.ndarray) or not all(
+    names = roi.tolist() if isinstance(roi, np.ndarray) else roi
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list | tuple | set | frozenset) or not all(
         isinstance(name, str) for name in names
     ):
         raise InvalidParameterTypeError(
             "roi is not the name of a region or a list of names",
             got=f"{type(roi).__name__}: {roi!r}",
             accepted=f"one or several of {', '.join(card.rois)}",
+            do='for example selection={"roi": "V1v"} or {"roi": ["V1v", "V1d"]}',
         )
-    if not len(names):
+    if not names:
         raise InvalidParameterError(
             "roi is an empty list",
+            got=repr(roi),
             accepted=f"one or several of {', '.join(card.rois)}",
             do="leave roi out (or None) for the whole surface",
         )
@@ -143,7 +150,9 @@ def _roi_names(roi: object, card: ModelCard) -> tuple[str, ...]:
             options = [*card.rois, *card.roi_aliases]
             raise InvalidParameterError(
                 f"there is no ROI {str(name)!r}.{did_you_mean(name, options)}",
+                got=f"roi={roi!r}",
                 accepted=", ".join(options),
+                do="`berg describe` lists the regions with their sizes",
             )
         resolved.append(known)
     return tuple(dict.fromkeys(resolved))
@@ -158,14 +167,14 @@ def _select_rois(names: tuple[str, ...], subject: int, rois: RoiIndices) -> Sele
                 raise InvalidParameterError(
                     f"the metadata of subject {subject} have no ROI {name!r} "
                     f"in the {title} hemisphere",
-                    accepted=", ".join(rois[hemi]),
+                    got=f"regions {', '.join(map(repr, rois[hemi]))}"[:300],
+                    accepted="metadata with every region of the model's card",
+                    do="get the subject's metadata file again, or leave the region out",
                 )
             vertices = rois[hemi][name]
             if not len(vertices):
-                warnings.warn(
+                warn(
                     f"ROI {name} is empty in the {title} hemisphere of subject {subject}",
-                    BERGWarning,
-                    stacklevel=2,
                 )
             parts.append(vertices)
         union[hemi] = np.unique(np.concatenate(parts)).astype(np.int64)

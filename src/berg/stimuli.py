@@ -6,13 +6,12 @@ and `normalise` (uint8 in, float32 out). No other preprocessing exists in the pa
 
 from __future__ import annotations
 
-import warnings
 from os import PathLike
 
 import numpy as np
 import torch
 
-from berg.errors import BERGWarning, StimulusError, StimulusTypeError
+from berg.errors import StimulusError, StimulusTypeError, warn
 
 RESIZED_SIDE = 256  # pixels of the shorter side after the resize
 NETWORK_SIDE = 224  # pixels of the centre crop that the network sees
@@ -78,11 +77,9 @@ def check_stimulus(stimulus: object) -> np.ndarray:
     _check_range(stimulus)
     side = stimulus.shape[-1]
     if side < NETWORK_SIDE:
-        warnings.warn(
+        warn(
             f"stimulus images are {side}×{side} pixels and will be enlarged: the model card "
             f"recommends at least {NETWORK_SIDE}×{NETWORK_SIDE}",
-            BERGWarning,
-            stacklevel=2,
         )
     return stimulus
 
@@ -152,6 +149,34 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
         part = slice(start, start + chunk)
         normalised[part] = images[part].float().div_(255).sub_(mean).div_(std)
     return normalised
+
+
+def gamma_corrected(images: np.ndarray) -> np.ndarray:
+    """Apply the gamma with which NSD-synthetic's images were shown.
+
+    Their files hold linear values; the subjects saw, and the network must see, their square root.
+
+    Parameters
+    ----------
+    images : numpy.ndarray of uint8
+        Of any shape.
+
+    Returns
+    -------
+    numpy.ndarray of uint8, of the same shape
+
+    References
+    ----------
+    Gifford et al. (2025), https://doi.org/10.48550/arXiv.2503.06286
+
+    Examples
+    --------
+    >>> gamma_corrected(np.array([0, 64, 255], np.uint8))
+    array([  0, 127, 255], dtype=uint8)
+    """
+    grey_levels = (np.sqrt(np.arange(256) / 255) * 255).astype(np.uint8)
+    corrected: np.ndarray = grey_levels[images]
+    return corrected
 
 
 def preprocess(images: torch.Tensor) -> torch.Tensor:

@@ -132,10 +132,18 @@ class BERG:
         from berg.model import EncodingModel
 
         target = pick_device(device)
-        weights_path = self._find_weights(card, number)
+        self._find_weights(card, number)  # what is missing is said before regions are looked up
         chosen = select_vertices(selection, card, number, lambda: self._load_rois(card, number))
-        weights = load_weights(
-            weights_path, lh_rows=chosen.lh, rh_rows=chosen.rh, expected=_sizes(card)
+        lh_rows, rh_rows = (
+            None if len(rows) == card.n_vertices else rows for rows in (chosen.lh, chosen.rh)
+        )
+        weights, source = load_weights(
+            self._find_weights(card, number),
+            model_id=model_id,
+            subject=number,
+            expected=_sizes(card),
+            lh_rows=lh_rows,
+            rh_rows=rh_rows,
         )
         return EncodingModel(
             card,
@@ -144,7 +152,7 @@ class BERG:
             network=load_alexnet(target),
             encoder=LinearEncoder(weights, target),
             load_metadata=lambda: self.get_model_metadata(model_id, number),
-            weights_path=weights_path,
+            source=source,
         )
 
     @overload
@@ -205,6 +213,7 @@ class BERG:
                 "model is not an encoding model",
                 got=f"{type(model).__name__}",
                 accepted="what get_encoding_model returns",
+                do="model = berg.get_encoding_model(model_id, subject=1)",
             )
         # Before the images, so that missing metadata do not cost the whole encoding.
         metadata = model.get_metadata() if return_metadata else None
@@ -297,8 +306,9 @@ class BERG:
             npy,
             model_id=model_id,
             subject=number,
-            simulated=self.has_metadata(model_id, number)
-            and is_simulated(self.get_model_metadata(model_id, number)),
+            simulated=is_simulated(self.get_model_metadata(model_id, number))
+            if self.has_metadata(model_id, number)
+            else None,
             expected=_sizes(card),
         )
         return made, True
