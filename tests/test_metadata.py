@@ -14,7 +14,16 @@ from berg.errors import (
     MetadataNotFoundError,
     UnsafePickleError,
 )
-from berg.metadata import Metadata, load_metadata, load_rois, save_metadata, validate_metadata
+from berg.metadata import (
+    Metadata,
+    is_simulated,
+    load_metadata,
+    load_rois,
+    save_metadata,
+    summarise_metadata,
+    validate_metadata,
+)
+from berg.pickles import stored_array
 from berg.pickles.writing import save_dict
 
 N_VERTICES = 20
@@ -111,6 +120,7 @@ FAULTS = [
     (("fmri", "rh_fsaverage_rois"), np.zeros(N_VERTICES), "rh_fsaverage_rois is missing"),
     (ROI, np.array([0, 20]), r"rh ROI V1v is out of range\n.*0 to 20\n.*0 to 19"),
     (ROI, np.array([-1, 5]), "rh ROI V1v is out of range"),
+    (("encoding_models", "test_img_num"), np.array([2**63], np.uint64), "test_img_num is out of"),
     (ROI, np.array([1.0]), r"rh ROI V1v is not made of integers\n.*float64"),
     (ROI, np.zeros(N_VERTICES, bool), "rh ROI V1v is not made of integers(.*\n)*.*not a mask"),
     (ROI, np.zeros((1, 3), int), "rh ROI V1v is not an array of shape"),
@@ -132,8 +142,9 @@ def test_faults_are_told_apart(
     assert list(tmp_path.iterdir()) == []
     save_dict(tmp_path / "m.npy", changed)
     for load in (load_metadata, load_rois):
-        with pytest.raises(FileFormatError, match=rf"m\.npy: {message}"):
+        with pytest.raises(FileFormatError, match=rf"m\.npy: {message}") as caught:
             load(tmp_path / "m.npy")
+        assert all(f"\n  {label}" in str(caught.value) for label in ("got:", "accepted:", "do:"))
 
 
 def test_the_number_of_vertices_may_be_demanded(metadata: Metadata) -> None:
@@ -141,6 +152,85 @@ def test_the_number_of_vertices_may_be_demanded(metadata: Metadata) -> None:
     validate_metadata(metadata, n_vertices=N_VERTICES)
     with pytest.raises(InvalidParameterError, match=r"lh_ncsnr.*shape\n.*\(20,\)\n.*\(163842,\)"):
         validate_metadata(metadata, n_vertices=163_842)
+
+
+@pytest.mark.parametrize(
+    ("provenance", "simulated"),
+    [
+        ({"simulated": True}, True),
+        ({"simulated": np.True_}, True),
+        ({"simulated": False}, False),
+        ({"simulated": np.ones(2)}, False),
+        ({"simulated": None}, False),
+        ("simulated", False),
+        ([1, 2], False),
+        ({}, False),
+    ],
+)
+def test_any_provenance_is_read(
+    metadata: Metadata, tmp_path: Path, provenance: Any, simulated: bool
+) -> None:
+    np.save(tmp_path / "m.npy", metadata | {"provenance": provenance})  # type: ignore[arg-type]
+    read = load_metadata(tmp_path / "m.npy")
+    assert is_simulated(read) is simulated
+    assert "provenance" in summarise_metadata(read)
+
+
+def test_the_summary_is_of_short_lines_whatever_the_file(
+    metadata: Metadata, tmp_path: Path
+) -> None:
+    shared: Any = ["x" * 1000] * 50
+    for _ in range(4):
+        shared = [shared] * 50
+    hostile = {
+        "version": "1.0",
+        "other": {"x_fsaverage_rois": 3, "a\x1b[2J\nb": shared, 7: None},
+        "e_fsaverage_rois": {"V1v": 3, "b": np.zeros(2, int)},
+    }
+    np.save(tmp_path / "m.npy", metadata | hostile)  # type: ignore[arg-type]
+    summary = summarise_metadata(load_metadata(tmp_path / "m.npy"))
+    assert summary["version"] == {"version": "1.0"}
+    assert summary["other"]["7"] == "None"
+    assert summary["fmri"]["lh V1v"] == "3 vertices"
+    for part, rows in summary.items():
+        for line in (part, *rows, *rows.values()):
+            assert line.isprintable()
+            assert len(line) <= 201
+
+
+def test_each_roi_is_read_once_however_often_it_is_named(
+    metadata: Metadata, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("berg.pickles.reading.INLINE_BYTES", 16)
+    indices = np.arange(10, dtype=np.uint8).repeat(2)
+    for hemi in ("lh", "rh"):
+        metadata["fmri"][f"{hemi}_fsaverage_rois"] = {f"roi {n}": indices for n in range(100)}
+    np.save(tmp_path / "m.npy", metadata)  # type: ignore[arg-type]
+    opened = []
+    open_file = stored_array.StoredArray._open
+
+    def count(array: stored_array.StoredArray) -> Any:
+        opened.append(array.shape)
+        return open_file(array)
+
+    monkeypatch.setattr(stored_array.StoredArray, "_open", count)
+    rois = load_rois(tmp_path / "m.npy")
+    assert opened.count((20,)) == 1
+    assert len(rois["rh"]) == 100
+    assert rois["lh"]["roi 7"].tolist() == indices.tolist()
+
+
+def test_a_hostile_name_is_quoted_in_the_message(metadata: Metadata) -> None:
+    changed = change(metadata, "fmri", "lh_\x1b[2J\n  do:       run me", to=np.zeros(3))
+    with pytest.raises(InvalidParameterError) as caught:
+        validate_metadata(changed)
+    assert all(line.isprintable() for line in str(caught.value).split("\n"))
+    assert str(caught.value).count("\n  do:") == 1
+
+
+def test_a_folder_is_not_metadata(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="is a folder"):
+        load_metadata(tmp_path)
 
 
 def test_weights_are_not_metadata(tmp_path: Path) -> None:

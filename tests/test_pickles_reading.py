@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from berg.errors import FileFormatError, UnsafePickleError
+from berg.errors import FileFormatError, ResourceError, UnsafePickleError
 from berg.pickles import reading
+from berg.pickles.quoting import listed, shown
 from berg.pickles.reading import load_dict
 from berg.pickles.stored_array import StoredArray, read_array
 from berg.pickles.writing import save_dict
@@ -298,8 +300,126 @@ MALFORMED = {
     "name as data": (b"]cnumpy\nndarray\na", "a name or a dtype among the data"),
     "name that is not text": (b"NN\x93", "a name that is not text"),
     "bad UTF-8": (b"\x8c\x01\xff", "utf-8"),
+    "key of 61 bits": (b"}\x8a\x08" + struct.pack("<q", 2**61 - 1) + b"Ns", "neither text nor an"),
     "codec": (b"c_codecs\nencode\n\x8c\x01x\x8c\x03hex\x86R", "_codecs.encode with arguments"),
 }
+
+
+def put(index: int) -> bytes:
+    return pickle.BINPUT + bytes([index])
+
+
+def get(*indices: int) -> bytes:
+    return b"".join(pickle.BINGET + bytes([index]) for index in indices)
+
+
+def integer(value: int) -> bytes:
+    n_bytes = value.bit_length() // 8 + 1
+    return pickle.LONG1 + bytes([n_bytes]) + value.to_bytes(n_bytes, "little", signed=True)
+
+
+def text(value: str) -> bytes:
+    return pickle.BINUNICODE + struct.pack("<I", len(value)) + value.encode()
+
+
+def array(code: str, lengths: Sequence[int], data: bytes = b"") -> bytes:
+    """Instructions for an array of any dtype and shape, as protocol 5 has them."""
+    dtype = b"cnumpy\ndtype\n" + text(code) + b"\x89\x88\x87R"
+    shape = b"(" + b"".join(map(integer, lengths)) + b"t"
+    stored = pickle.BINBYTES + struct.pack("<I", len(data)) + data
+    return b"cnumpy.core.numeric\n_frombuffer\n(" + stored + dtype + shape + text("C") + b"tR"
+
+
+FLOATS = b"cnumpy\ndtype\n" + text("f8") + b"\x89\x88\x87R"
+ARGUMENTS = b"(" + pickle.BINBYTES + struct.pack("<I", 2**16) + bytes(2**16) + FLOATS
+ARGUMENTS += b"(M\x00\x20t" + text("C") + b"t"
+BOMBS = {
+    "the same bytes in many arrays": b"cnumpy.core.numeric\n_frombuffer\n" + put(0) + ARGUMENTS
+    + put(1) + b"]" + (get(0, 1) + b"Ra") * 60_000,
+    "the same text encoded many times": b"c_codecs\nencode\n" + put(0) + text("x" * 10**6)
+    + text("latin1") + b"\x86" + put(1) + b"]" + (get(0, 1) + b"Ra") * 1_000,
+}  # fmt: skip
+MALFORMED |= {name: (code, "more bytes than the file has") for name, code in BOMBS.items()}
+MALFORMED |= {
+    "texts of no characters": (array("S0", [2**33]), r"0 bytes for .* \(8589934592,\)"),
+    "6,000 lengths of 120 bits": (array("f8", [2**119] * 6_000), "not one of lengths"),
+    "33 axes": (array("f8", [0] * 33), "not one of lengths"),
+    "length of 2**63": (array("f8", [0, 2**63]), "not one of lengths"),
+    "empty and too large": (array("f8", [0, 2**62, 2**62]), "too large for NumPy"),
+    "float of 12 bytes": (array("f12", [1], bytes(12)), "the dtype f12|12 bytes"),
+    "complex of 24 bytes": (array("c24", [1], bytes(24)), "the dtype c24|24 bytes"),
+    "text of 4 GB a value": (array("U999999999", [1]), "the dtype U999999999|0 bytes"),
+    "character beyond Unicode": (
+        b"cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\n" + text("U1")
+        + b"\x89\x88\x87RC\x04\xff\xff\xff\xff\x86R", "characters that do not exist",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", BOMBS.values(), ids=BOMBS)
+def test_memory_stays_below_a_few_times_the_file(tmp_path: Path, code: bytes) -> None:
+    (tmp_path / "x.npy").write_bytes(npy(b"\x80\x04" + code + b"."))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FileFormatError):
+            load_dict(tmp_path / "x.npy")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # the text itself, twice the file in arrays, and the interpreter; the bombs hold 1 and 4 GB
+    assert peak < 5 * len(code)
+
+
+HOSTILE = "os\x1b[2J\n  do:       run me" + "x" * 300
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        stack_global(HOSTILE, "system"),
+        stack_global("os", HOSTILE),
+        array("S0", [2**62] * 32),
+        pickle.NONE + b"\x94" + pickle.GLOBAL + b"\x1b[2J\nsystem\n",
+    ],
+)
+def test_a_file_cannot_write_its_own_message(tmp_path: Path, code: bytes) -> None:
+    with pytest.raises(FileFormatError) as caught:
+        load_bytes(npy(b"\x80\x04" + code + b"."), tmp_path / "x.npy")
+    lines = str(caught.value).replace(str(tmp_path), "").split("\n")
+    assert all(line.isprintable() and len(line) < 320 for line in lines)
+    assert len({line.split(":")[0] for line in lines[1:]}) == len(lines) - 1
+    assert not any("run me" in line for line in lines[1:])
+
+
+def test_what_a_file_holds_is_shown_as_one_short_line() -> None:
+    shared: list[Any] = ["x" * 1000]
+    for _ in range(40):
+        shared = [shared, shared]
+    bad_text = np.frombuffer(b"\xff" * 8, "U1")  # whose repr NumPy cannot make
+    for value in (HOSTILE, shared, {"a": shared}, np.arange(5000.0), 2**127, bad_text, "\ud800"):
+        assert shown(value).isprintable()
+        assert len(shown(value)) <= 81
+    assert shown("FBA-2") == "FBA-2"
+    assert shown("V1 is fine") == "'V1 is fine'"
+    assert listed(range(99)) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11"
+    assert listed([]) == "nothing"
+
+
+def test_a_folder_and_a_file_that_may_not_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FileFormatError, match="is a folder"):
+        load_dict(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_dict(tmp_path / "absent.npy")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")  # root may read everything
+
+    (tmp_path / "x.npy").touch()
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ResourceError, match=r"x\.npy cannot be read\n.*Permission denied"):
+        load_dict(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(("code", "message"), MALFORMED.values(), ids=MALFORMED)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import functools
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,9 +76,15 @@ def test_every_name_in_the_file_is_one_that_numpy_1_has(file: Path) -> None:
     assert b"numpy._core" not in data
 
 
-@pytest.mark.parametrize(
-    "value", [object(), {1: 2}, {1, 2}, np.array([None]), np.zeros(1, "M8[s]"), 2**64, 1j, b"x"]
-)
+ITSELF: dict[str, Any] = {}
+ITSELF["deeper"] = [(ITSELF,)]
+UNSAVABLE = [
+    *(object(), {1: 2}, {1, 2}, np.array([None]), np.zeros(1, "M8[s]"), 2**64, 1j, b"x"),
+    *("\ud800", {"\ud800": 1}, ITSELF, functools.reduce(lambda part, _: [part], range(60), [])),
+]
+
+
+@pytest.mark.parametrize("value", UNSAVABLE, ids=lambda value: type(value).__name__)
 def test_what_cannot_be_saved_leaves_the_old_file(tmp_path: Path, value: object) -> None:
     path = tmp_path / "x.npy"
     save_dict(path, {"old": 1})
@@ -101,6 +110,45 @@ def _interrupted_write(path: Path) -> None:
     with write_atomically(path) as file:
         file.write(b"half")
         raise KeyboardInterrupt
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with write_atomically(path) as first, write_atomically(path) as second:
+        first.write(b"first")
+        second.write(b"second")
+    assert path.read_bytes() == b"first"  # whose block ends last
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_a_new_file_has_the_permissions_of_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        save_dict(tmp_path / "x.npy", {"a": 1})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.npy").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_cannot_be_read_meanwhile_is_not_called_a_failed_write(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="absent"), write_atomically(tmp_path / "x"):
+        (tmp_path / "absent").read_bytes()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    for name in ("fsync", "replace"):
+        call = getattr(os, name)
+        monkeypatch.setattr(
+            atomic.os, name, lambda *a, name=name, call=call: (calls.append(name), call(*a))
+        )
+    save_dict(tmp_path / "x.npy", {"a": 1})
+    assert calls == ["fsync", "replace"]
+    assert load_dict(tmp_path / "x.npy") == {"a": 1}
 
 
 def test_a_full_disk_is_a_resource_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,16 @@ from hypothesis import strategies as st
 
 from berg.errors import FileFormatError, InvalidParameterError
 from berg.pickles import stored_array
-from berg.pickles.stored_array import StoredArray, read_array, read_blocks
+from berg.pickles.stored_array import StoredArray, file_version, read_array, read_blocks
 
 SHAPES = [(9,), (9, 4), (9, 2, 3)]
 
 
 def store(path: Path, array: np.ndarray, fortran: bool) -> StoredArray:
     path.write_bytes(b"12345" + array.tobytes("F" if fortran else "C"))
-    return StoredArray(path, 5, array.shape, array.dtype, fortran and array.ndim > 1)
+    with path.open("rb") as written:
+        version = file_version(written)
+    return StoredArray(path, version, 5, array.shape, array.dtype, fortran and array.ndim > 1)
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +71,46 @@ def test_rows_out_of_range_are_refused(file: Path, rows: list[int]) -> None:
             read_array(either, np.array(rows))
 
 
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def replace(path: Path) -> None:
+    """Put another file in its place, of the same size and the same time."""
+    before = path.stat()
+    (path.parent / "new").write_bytes(path.read_bytes()[::-1])
+    os.utime(path.parent / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(path.parent / "new", path)
+
+
+def write_over(path: Path) -> None:
+    before = path.stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
+
+
+@pytest.mark.parametrize("change", [cut_off, replace, write_over, os.remove])
 @pytest.mark.parametrize("rows", [None, np.array([8])])
-def test_a_file_cut_off_after_it_was_opened_is_an_error(
-    file: Path, rows: np.ndarray | None
+def test_a_file_that_changed_is_not_read(
+    file: Path, rows: np.ndarray | None, change: Callable[[Path], None]
 ) -> None:
     stored = store(file, np.zeros((9, 2)), False)
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(FileFormatError, match="truncated"):
+    change(file)
+    with pytest.raises(FileFormatError, match="changed while it was read"):
         stored.read(rows)
+    with pytest.raises(FileFormatError, match="changed while it was read"):
+        list(stored.blocks())
+
+
+def test_a_file_cut_off_while_it_is_open_is_noticed(file: Path) -> None:
+    stored = store(file, np.zeros((9, 2)), False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored_array, "BLOCK_BYTES", 1)
+        blocks = stored.blocks()
+        next(blocks)
+        cut_off(file)
+        with pytest.raises(FileFormatError, match=r"changed.*\n.*cut off"):
+            list(blocks)
 
 
 def test_an_array_in_memory_reads_the_same(rng: np.random.Generator) -> None:

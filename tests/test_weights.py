@@ -268,6 +268,13 @@ def test_a_file_without_weights_is_told(tmp_path: Path, content: dict[str, Any])
         load_npy(tmp_path / "w.npy")
 
 
+def test_a_hostile_name_is_quoted_in_the_message(tmp_path: Path) -> None:
+    save_dict(tmp_path / "w.npy", {"x\x1b[2J\n  do:       run me": 1})
+    with pytest.raises(FileFormatError, match=r"got: .*'x\\x1b\[2J\\n  do") as caught:
+        load_npy(tmp_path / "w.npy")
+    assert str(caught.value).count("\n  do:") == 1
+
+
 def test_a_truncated_file_is_told(fitted: Fitted, tmp_path: Path) -> None:
     path = tmp_path / "w.npy"
     save_npy(path, *fitted.parts)

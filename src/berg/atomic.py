@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,19 +31,29 @@ def replace_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     ResourceError
         If the file cannot be written: no space, no permission. Nothing is left behind.
+    OSError
+        As the block raises it, of another file: one that cannot be read.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Another name for each thread and process. `tempfile` would make the file its owner's alone,
+    # where what the block creates has the permissions that the user's umask gives.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
         os.replace(temporary, path)
     except BERGError:
         raise
     except OSError as err:
+        written = map(str, (temporary, *temporary.parents))
+        if err.filename is not None and str(err.filename) not in written:
+            raise
         raise ResourceError(
             f"{path} cannot be written",
             got=str(err),
+            accepted="a folder with space, in which you may write",
             do="make space, or choose a folder that you may write to",
         ) from err
     finally:
@@ -68,5 +79,5 @@ def write_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ResourceError
         If the file cannot be written. Nothing is left behind.
     """
-    with replace_atomically(path) as temporary, temporary.open("wb") as file:
+    with replace_atomically(path) as temporary, temporary.open("xb") as file:
         yield file

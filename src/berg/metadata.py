@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from berg.errors import BERGError, FileFormatError, InvalidParameterError, MetadataNotFoundError
+from berg.pickles.quoting import listed, shown
 from berg.pickles.reading import load_dict
 from berg.pickles.stored_array import StoredArray, read_array
 from berg.pickles.writing import save_dict
@@ -18,6 +18,7 @@ Metadata = dict[str, dict[str, Any]]
 Rois = dict[str, NDArray[np.int64]]
 
 MAX_DEPTH = 8  # the card has three levels; a file may hold itself and have no end
+_DO = "get the metadata from their source again, or make them again"
 
 
 def load_metadata(path: str | os.PathLike[str], *, n_vertices: int | None = None) -> Metadata:
@@ -44,10 +45,8 @@ def load_metadata(path: str | os.PathLike[str], *, n_vertices: int | None = None
         If it cannot be read (see `berg.pickles.reading`), or fails `validate_metadata`.
     """
     metadata = _in_memory(path, _open(path))
-    _check(metadata, os.fspath(path), FileFormatError, n_vertices)
-    for hemi in ("lh", "rh"):
-        rois = metadata["fmri"][f"{hemi}_fsaverage_rois"]
-        rois.update((name, indices.astype(np.int64, copy=False)) for name, indices in rois.items())
+    rois = _check(metadata, os.fspath(path), FileFormatError, n_vertices)
+    metadata["fmri"].update((f"{hemi}_fsaverage_rois", rois[hemi]) for hemi in rois)
     return metadata
 
 
@@ -70,15 +69,7 @@ def load_rois(path: str | os.PathLike[str], *, n_vertices: int | None = None) ->
     MetadataNotFoundError, UnsafePickleError, FileFormatError
         As `load_metadata`.
     """
-    content = _open(path)
-    _check(content, os.fspath(path), FileFormatError, n_vertices)
-    return {
-        hemi: {
-            name: read_array(indices, dtype=np.int64)
-            for name, indices in content["fmri"][f"{hemi}_fsaverage_rois"].items()
-        }
-        for hemi in ("lh", "rh")
-    }
+    return _check(_open(path), os.fspath(path), FileFormatError, n_vertices)
 
 
 def save_metadata(
@@ -125,7 +116,9 @@ def validate_metadata(metadata: Metadata, *, n_vertices: int | None = None) -> N
 
 def is_simulated(metadata: Metadata) -> bool:
     """Whether the metadata are those of a simulated subject, by their own provenance."""
-    return bool(metadata.get("provenance", {}).get("simulated", False))
+    provenance: Any = metadata.get("provenance")  # which a file may have as anything
+    said = provenance.get("simulated", False) if isinstance(provenance, dict) else False
+    return isinstance(said, bool | int | np.bool_) and bool(said)
 
 
 def summarise_metadata(metadata: Metadata) -> dict[str, dict[str, str]]:
@@ -140,40 +133,47 @@ def summarise_metadata(metadata: Metadata) -> dict[str, dict[str, str]]:
     -------
     dict of str to dict of str to str
         For each part, the name of each entry to its shape and median, or to its number of
-        vertices or images.
+        vertices or images. A part that is not a dict is its own only entry.
     """
     summary: dict[str, dict[str, str]] = {}
     for part, entries in metadata.items():
-        rows = summary.setdefault(part, {})
+        rows = summary.setdefault(shown(part), {})
+        entries = entries if isinstance(entries, dict) else {part: entries}
         for name, entry in entries.items():
-            if name.endswith("_fsaverage_rois"):
-                rows[name] = f"{len(entry)} regions"
+            key = shown(name)
+            if key.endswith("_fsaverage_rois") and isinstance(entry, dict):
+                rows[key] = f"{len(entry)} regions"
                 rows.update(
-                    (f"{name[:2]} {roi}", f"{len(v):,} vertices") for roi, v in entry.items()
+                    (f"{key[:2]} {shown(roi)}", f"{v.size:,} vertices")
+                    for roi, v in entry.items()
+                    if isinstance(v, np.ndarray)
                 )
-            elif isinstance(entry, np.ndarray) and entry.dtype.kind == "f":
-                known = entry[np.isfinite(entry)]
-                middle = f"median {np.median(known):.3f}" if known.size else "no finite value"
-                undefined = entry.size - known.size
-                rows[name] = f"{entry.size:,} vertices, {middle}" + (
-                    f", {undefined:,} undefined" if undefined else ""
-                )
-            elif isinstance(entry, np.ndarray):
-                rows[name] = f"{entry.size:,} images"
             else:
-                rows[name] = str(entry)
+                rows[key] = _summarise(entry)
     return summary
 
 
+def _summarise(entry: Any) -> str:
+    if not isinstance(entry, np.ndarray):
+        return shown(entry, 200)
+    if entry.dtype.kind != "f":
+        return f"{entry.size:,} images"
+    known = entry[np.isfinite(entry)]
+    middle = f"median {np.median(known):.3f}" if known.size else "no finite value"
+    undefined = f", {entry.size - known.size:,} undefined" if known.size < entry.size else ""
+    return f"{entry.size:,} vertices, {middle}{undefined}"
+
+
 def _open(path: str | os.PathLike[str]) -> Metadata:
-    if not Path(path).is_file():
+    try:
+        return load_dict(path)
+    except FileNotFoundError as err:
         raise MetadataNotFoundError(
             "there are no metadata of this model and subject",
             got=os.fspath(path),
             accepted="a file metadata_subject-XX.npy",
             do="download it from the bucket of the model's weights",
-        )
-    return load_dict(path)
+        ) from err
 
 
 def _in_memory(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
@@ -182,7 +182,12 @@ def _in_memory(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
 
     def read(value: Any, depth: int) -> Any:
         if depth > MAX_DEPTH:
-            raise FileFormatError(f"{path} is damaged: it is nested more than {MAX_DEPTH} deep.")
+            raise FileFormatError(
+                f"{os.fspath(path)} is damaged: it is nested more than {MAX_DEPTH} deep",
+                got=f"a {type(value).__name__} in {MAX_DEPTH} others, or one that holds itself",
+                accepted="the parts fmri and encoding_models, with their arrays",
+                do=_DO,
+            )
         if id(value) not in done:
             match value:
                 case StoredArray() | np.ndarray():
@@ -199,58 +204,79 @@ def _in_memory(path: str | os.PathLike[str], metadata: Metadata) -> Metadata:
     return content
 
 
-def _check(metadata: Metadata, where: str, error: type[BERGError], n_vertices: int | None) -> None:
+def _check(
+    metadata: Metadata, where: str, error: type[BERGError], n_vertices: int | None
+) -> dict[str, Rois]:
+    """Raise if the metadata are not as the card describes them; return their ROIs as int64."""
     for part in ("fmri", "encoding_models"):
         if not isinstance(metadata.get(part), dict):
             raise error(
                 f"{where}: the part {part!r} is missing",
-                got=", ".join(map(str, list(metadata)[:12])) or "nothing",
+                got=listed(metadata),
                 accepted="fmri, encoding_models",
                 do="check that these are the metadata of a model, not its weights",
             )
     for name, values in (metadata["fmri"] | metadata["encoding_models"]).items():
         key = str(name)
         if key.endswith("_img_num"):
-            _check_integers(f"{where}: {key}", error, values)
+            _checked_integers(f"{where}: {shown(key)}", error, values)
         elif key.startswith(("lh_", "rh_")) and not isinstance(values, dict):
             shape = getattr(values, "shape", None)
             if n_vertices is None and shape:
                 n_vertices = shape[0]
-            if shape != (n_vertices,):
+            if shape is None or shape != (n_vertices,):
                 raise error(
-                    f"{where}: {key} has the wrong shape",
-                    got=f"{shape}",
-                    accepted=f"({n_vertices},)",
+                    f"{where}: {shown(key)} has the wrong shape",
+                    got=f"a {type(values).__name__}" if shape is None else shown(shape),
+                    accepted=f"({n_vertices or 'n_vertices'},)",
+                    do=_DO,
                 )
+    checked: dict[str, Rois] = {}
+    done: dict[int, NDArray[np.int64]] = {}  # a file may refer to one object many times
     for hemi in ("lh", "rh"):
         rois = metadata["fmri"].get(f"{hemi}_fsaverage_rois")
         if not isinstance(rois, dict):
             raise error(
                 f"{where}: {hemi}_fsaverage_rois is missing",
-                got=", ".join(map(str, metadata["fmri"])),
+                got=listed(metadata["fmri"]),
+                accepted="a dict of vertex indices by ROI, for each hemisphere",
+                do=_DO,
             )
         for name, indices in rois.items():
-            _check_integers(f"{where}: {hemi} ROI {name}", error, indices, n_vertices)
+            if id(indices) not in done:
+                label = f"{where}: {hemi} ROI {shown(name)}"
+                done[id(indices)] = _checked_integers(label, error, indices, n_vertices)
+        checked[hemi] = {name: done[id(indices)] for name, indices in rois.items()}
+    return checked
 
 
-def _check_integers(
+def _checked_integers(
     name: str, error: type[BERGError], values: Any, n_values: int | None = None
-) -> None:
-    """Raise unless `values` is a 1-D array of integers from 0 up to `n_values`."""
-    if not isinstance(values, StoredArray | np.ndarray) or len(values.shape) != 1:
-        raise error(f"{name} is not an array of shape (n,).", got=f"a {type(values).__name__}")
+) -> NDArray[np.int64]:
+    """Return a 1-D array of integers from 0 up to `n_values`; raise if it is another."""
+    is_array = isinstance(values, StoredArray | np.ndarray)
+    if not is_array or len(values.shape) != 1:
+        raise error(
+            f"{name} is not an array of shape (n,)",
+            got=shown(values.shape) if is_array else f"a {type(values).__name__}",
+            accepted="a 1-D array of 0-based indices",
+            do=_DO,
+        )
     if values.shape == (0,):
-        return  # of any dtype, as numpy.array([]) is float
+        return np.empty(0, np.int64)  # of any dtype, as numpy.array([]) is float
     if values.dtype.kind not in "iu":
         raise error(
             f"{name} is not made of integers",
             got=f"{values.dtype}",
             accepted="0-based indices, not a mask",
+            do=_DO,
         )
     numbers = read_array(values)
-    if numbers.min() < 0 or (n_values is not None and numbers.max() >= n_values):
+    if numbers.min() < 0 or numbers.max() >= (2**63 if n_values is None else n_values):
         raise error(
             f"{name} is out of range",
             got=f"{numbers.min()} to {numbers.max()}",
             accepted="0 or more" if n_values is None else f"0 to {n_values - 1}",
+            do=_DO,
         )
+    return numbers.astype(np.int64, copy=False)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from berg.errors import BERGError
+from berg.pickles.quoting import listed, shown
 from berg.pickles.stored_array import StoredArray
 
 # Every array that inference reads, with its axes.
@@ -89,7 +90,10 @@ class WeightChecks:
         """Raise if an array has another shape than expected."""
         if got != expected:
             raise self.error(
-                f"{self.where}: {name} has the wrong shape", got=f"{got}", accepted=f"{expected}"
+                f"{self.where}: {name} has the wrong shape",
+                got=shown(got),
+                accepted=f"{expected}",
+                do="check that it is the weights of the model asked for, or fit the model again",
             )
 
     def check_finite(
@@ -127,7 +131,7 @@ class WeightChecks:
             held = content if isinstance(content, dict) else parts
             raise self.error(
                 f"{self.where} does not hold this model's weights: {part} {name} is missing",
-                got=", ".join(map(str, list(held)[:12])) or "nothing",
+                got=listed(held),
                 accepted=", ".join(dict.fromkeys(part for part, _ in AXES)),
                 do="check that it is the weights of the model asked for, not its metadata",
             )
@@ -137,12 +141,14 @@ class WeightChecks:
                 f"{self.where}: {part} {name} is not an array of floats",
                 got=str(getattr(array, "dtype", type(array).__name__)),
                 accepted="float32 or float64",
+                do="get the file from its source again, or fit the model again",
             )
         if len(array.shape) != n_axes:
             raise self.error(
                 f"{self.where}: {part} {name} has the wrong shape",
-                got=f"{array.shape}",
+                got=shown(array.shape),
                 accepted=f"({', '.join(AXES[part, name])})",
+                do="check that it is the weights of the model asked for, or fit the model again",
             )
 
     def _check_model(self, parts: dict[Any, Any], expected: WeightSizes) -> None:

@@ -21,12 +21,13 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from berg.errors import FileFormatError, UnsafePickleError
+from berg.errors import FileFormatError, ResourceError, UnsafePickleError
 from berg.pickles.arrays import (
     MalformedError,
     Name,
     RefusedError,
     Root,
+    Source,
     StoredBytes,
     Unfinished,
     as_data,
@@ -35,6 +36,7 @@ from berg.pickles.arrays import (
     finish,
     look_up,
 )
+from berg.pickles.stored_array import file_version
 
 INLINE_BYTES = 2**16  # arrays up to this size are read at once, larger ones stay in the file
 # 540 MB of weights are about 500 instructions, metadata 3,000. The limit bounds time and memory
@@ -88,13 +90,31 @@ def load_dict(path: str | os.PathLike[str]) -> dict[Any, Any]:
         If the file names or does anything that such data do not need.
     FileFormatError
         If the file is not a `.npy` file, holds something other than a dict, is truncated or
-        is damaged.
+        is damaged, or is a folder.
+    ResourceError
+        If the machine does not let it be read.
+    FileNotFoundError
+        If there is no such file.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
             _read_header(path, file)
             content = _Interpreter(path, file).run()
+    except FileNotFoundError:
+        raise
+    except OSError as err:
+        if path.is_dir():  # which Windows reports as a lack of permission
+            raise FileFormatError(
+                f"{path} is a folder", accepted="a .npy file", do="give the path of a file in it"
+            ) from err
+        raise ResourceError(
+            f"{path} cannot be read",
+            got=err.strerror or type(err).__name__,
+            accepted="a file that you may read",
+            do="check its permissions and its disk, or copy it again",
+        ) from err
     except RefusedError as err:
         raise UnsafePickleError(
             f"{path} is refused: {err}. Nothing of it was run",
@@ -104,18 +124,23 @@ def load_dict(path: str | os.PathLike[str]) -> dict[Any, Any]:
     except _TruncatedError as err:
         raise FileFormatError(
             f"{path} is truncated",
-            got=f"{path.stat().st_size:,} bytes, which end before the content does",
+            got=f"{size:,} bytes, which end before the content does",
+            accepted="a whole file",
             do="download or copy it again",
         ) from err
     except (MalformedError, UnicodeError) as err:
         raise FileFormatError(
             f"{path} is damaged: it does not hold what numpy.save writes for a dict of arrays",
             got=str(err),
+            accepted="a dict of arrays, text and numbers",
             do="download or copy it again",
         ) from err
     if not isinstance(content, dict):
         raise FileFormatError(
-            f"{path} does not hold a dict", got=f"a {type(content).__name__}", accepted="a dict"
+            f"{path} does not hold a dict",
+            got=f"a {type(content).__name__}",
+            accepted="a dict",
+            do="check that it is the file you mean",
         )
     return content
 
@@ -147,8 +172,9 @@ def _read_header(path: Path, file: BinaryIO) -> None:
     if not _HEADER.fullmatch(header):
         raise FileFormatError(
             f"{path} holds a plain array, not a dict",
-            got=f"the header {header[:120].decode('latin1').strip()}",
+            got=f"the header {header[:120].strip()!r}",
             accepted="a dict, written as numpy.save(path, {...})",
+            do="check that it is the file you mean",
         )
 
 
@@ -156,9 +182,9 @@ class _Interpreter:
     """The stack machine of pickle, for data only."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path = path
         self.file = file
-        self.size = path.stat().st_size
+        self.source = Source(path, file_version(file))
+        self.size = os.fstat(file.fileno()).st_size
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -220,10 +246,10 @@ class _Interpreter:
             case pickle.STACK_GLOBAL:
                 push(look_up(*self.pop(2)))
             case pickle.REDUCE:
-                push(construct(self.path, *self.pop(2)))
+                push(construct(self.source, *self.pop(2)))
             case pickle.BUILD:
                 (state,) = self.pop(1)
-                finish(self.path, self.top(), state)
+                finish(self.source, self.top(), state)
             case _:
                 self.refuse(instruction)
 
@@ -291,8 +317,9 @@ class _Interpreter:
         target, keys = self.top(), items[::2]
         if not isinstance(target, dict) or len(items) % 2:
             raise MalformedError(f"keys and values for a {type(target).__name__}")
-        if not all(isinstance(key, str | int) for key in keys):
-            raise MalformedError("a key that is neither text nor an integer")
+        # Longer integers can be chosen to share one hash, and a dict of them takes hours.
+        if not all(isinstance(key, str) or (type(key) is int and abs(key) < 2**32) for key in keys):
+            raise MalformedError("a key that is neither text nor an integer below 2**32")
         target.update(zip(keys, map(as_data, items[1::2]), strict=True))
 
     def refuse(self, instruction: bytes) -> None:

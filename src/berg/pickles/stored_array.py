@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -17,6 +18,14 @@ from berg.errors import FileFormatError, InvalidParameterError
 BLOCK_BYTES = 2**21  # read at once: stays in the processor's cache
 GAP_BYTES = 2**15  # skipped rather than read: 32 KB take as long as one more call
 
+FileVersion = tuple[int, int, int, int]
+
+
+def file_version(file: BinaryIO | FileIO) -> FileVersion:
+    """Return what tells an open file from the one that is put in its place, or written over it."""
+    stat = os.fstat(file.fileno())
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
 
 @dataclass(frozen=True)
 class StoredArray:
@@ -25,6 +34,8 @@ class StoredArray:
     Parameters
     ----------
     path : Path
+    version : tuple of int
+        The `file_version` of the file in which the array was found.
     offset : int
         Of the first byte of the data.
     shape : tuple of int
@@ -35,6 +46,7 @@ class StoredArray:
     """
 
     path: Path
+    version: FileVersion
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -59,6 +71,11 @@ class StoredArray:
             Where the block belongs: ``whole[index] = block``.
         block : array of the shape of ``whole[index]``
             In the stored dtype. Its memory is used again for the next block.
+
+        Raises
+        ------
+        FileFormatError
+            If the file is no longer the one in which the array was found.
         """
         n_rows, *row_shape = self.file_shape
         row_bytes = math.prod(row_shape) * self.dtype.itemsize
@@ -93,7 +110,7 @@ class StoredArray:
         Raises
         ------
         FileFormatError
-            If the file ends before the array does.
+            If the file is no longer the one in which the array was found.
         InvalidParameterError
             If a row is not in the array.
         """
@@ -146,7 +163,23 @@ class StoredArray:
 
     def _open(self) -> FileIO:
         # Unbuffered: everything is read straight to where it belongs.
-        return FileIO(self.path)
+        try:
+            file = FileIO(self.path)
+        except FileNotFoundError as err:
+            raise self._changed("it is there no more") from err
+        if (version := file_version(file)) != self.version:
+            file.close()
+            raise self._changed(f"{version[2]:,} bytes, where there were {self.version[2]:,}")
+        return file
+
+    def _changed(self, got: str) -> FileFormatError:
+        # An offset into another file would give numbers that look right and are not.
+        return FileFormatError(
+            f"{self.path} changed while it was read",
+            got=got,
+            accepted="the file as it was when it was opened",
+            do="load it again, once nothing writes to it any more",
+        )
 
     def _fill(self, file: FileIO, out: NDArray[Any]) -> None:
         """Read `out`, which is contiguous, from where the file stands."""
@@ -154,12 +187,7 @@ class StoredArray:
         while unread:
             n_read = file.readinto(unread)
             if not n_read:
-                raise FileFormatError(
-                    f"{self.path} is truncated",
-                    got=f"{self.path.stat().st_size:,} bytes",
-                    accepted=f"at least {self.offset + self.nbytes:,} bytes",
-                    do="download or copy it again",
-                )
+                raise self._changed("it was cut off")
             unread = unread[n_read:]
 
 

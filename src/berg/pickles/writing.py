@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from berg.atomic import write_atomically
 from berg.errors import InvalidParameterTypeError
 
+MAX_DEPTH = 50  # of dicts, lists and tuples in each other; metadata have three
+
 _RECONSTRUCT = pickle.GLOBAL + b"numpy.core.multiarray\n_reconstruct\n"
 _NDARRAY = pickle.GLOBAL + b"numpy\nndarray\n"
 _DTYPE = pickle.GLOBAL + b"numpy\ndtype\n"
@@ -46,7 +48,8 @@ def save_dict(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     Raises
     ------
     InvalidParameterTypeError
-        If a value is of another type. Nothing is written.
+        If a value is of another type, holds itself, or is text that UTF-8 cannot hold. Nothing
+        is written.
     ResourceError
         If the file cannot be written.
     """
@@ -59,8 +62,13 @@ def save_dict(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
         file.write(pickle.STOP)
 
 
-def _write(file: BinaryIO, value: Any) -> None:
-    """Write the instructions that leave one value on the reader's stack."""
+def _write(file: BinaryIO, value: Any, around: tuple[int, ...] = ()) -> None:
+    """Write the instructions that leave one value on the reader's stack.
+
+    `around` has the identities of the containers that the value is in.
+    """
+    if id(value) in around or len(around) > MAX_DEPTH:
+        raise _unsavable(f"a {type(value).__name__} that holds itself, or is too deep in others")
     match value:
         case None:
             file.write(pickle.NONE)
@@ -72,32 +80,42 @@ def _write(file: BinaryIO, value: Any) -> None:
         case float() | np.floating():
             file.write(pickle.BINFLOAT + struct.pack(">d", value))
         case str():
-            text = value.encode()
+            try:
+                text = value.encode()
+            except UnicodeEncodeError as err:
+                raise _unsavable(f"text with the lone surrogate {value[err.start]!a}") from err
             file.write(pickle.BINUNICODE + struct.pack("<I", len(text)) + text)
         case list():
             file.write(pickle.EMPTY_LIST)
-            _write_marked(file, value, pickle.APPENDS)
+            _write_marked(file, value, pickle.APPENDS, (*around, id(value)))
         case tuple():
-            _write_marked(file, value, pickle.TUPLE)
+            _write_marked(file, value, pickle.TUPLE, (*around, id(value)))
         case dict() if all(isinstance(key, str) for key in value):
             file.write(pickle.EMPTY_DICT)
             pairs = (part for item in value.items() for part in item)
-            _write_marked(file, pairs, pickle.SETITEMS)
+            _write_marked(file, pairs, pickle.SETITEMS, (*around, id(value)))
         case np.ndarray() if value.dtype.kind in "biufcSU":
             _write_array(file, value)
         case _:
-            raise InvalidParameterTypeError(
-                "a value cannot be saved",
-                got=f"a {type(value).__module__}.{type(value).__qualname__}",
-                accepted="a dict by text, list, tuple, str, number, bool, None, "
-                "or an array of numbers, bool or fixed-length text",
-            )
+            raise _unsavable(f"a {type(value).__module__}.{type(value).__qualname__}")
 
 
-def _write_marked(file: BinaryIO, values: Iterable[Any], instruction: bytes) -> None:
+def _unsavable(got: str) -> InvalidParameterTypeError:
+    return InvalidParameterTypeError(
+        "a value cannot be saved",
+        got=got,
+        accepted="a dict by text, list, tuple, str, number, bool, None, "
+        "or an array of numbers, bool or fixed-length text",
+        do="convert it, or leave it out",
+    )
+
+
+def _write_marked(
+    file: BinaryIO, values: Iterable[Any], instruction: bytes, around: tuple[int, ...]
+) -> None:
     file.write(pickle.MARK)
     for value in values:
-        _write(file, value)
+        _write(file, value, around)
     file.write(instruction)
 
 
