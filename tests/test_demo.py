@@ -128,7 +128,7 @@ def test_a_build_that_was_interrupted_is_begun_anew(demo, tmp_path, monkeypatch)
     monkeypatch.setenv("BERG_CACHE_DIR", str(tmp_path))
     metadata = REAL_CARD.files(tmp_path / demo.berg_dir.name).metadata(1)
     metadata.parent.mkdir(parents=True)
-    metadata.touch()  # the weights, which are written last, are missing
+    metadata.touch()  # without its weights
     simulated_berg_dir()
     assert len(built) == 1
 
@@ -218,3 +218,19 @@ def test_loading_a_region_leaves_the_other_coefficients_on_disk(demo):
     all_coefficients = 2 * N_VERTICES * REAL_CARD.n_components * 4
     assert len(weights.lh_coef) == REAL_CARD.rois["V1v"]["lh"]
     assert peak - weights.projection.nbytes < all_coefficients / 10
+
+
+# --- the README
+
+
+def test_the_readmes_examples_run_and_print_what_it_says(demo, tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    code = "\n".join(blocks)
+    assert '"path/to/brain-encoding-response-generator"' in code
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("path/to/brain-encoding-response-generator", str(demo.berg_dir)), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == re.findall(r"^# (.*)$", code, flags=re.MULTILINE)
+    with Image.open(tmp_path / "mean.png") as picture:
+        assert picture.width > 1000

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,12 @@ def test_sphere_is_freesurfers(hemi, side):
     np.testing.assert_array_equal(mesh.faces, triangles)
     # FreeSurfer's own radii scatter by 0.01 mm about 100; ours are exact.
     assert np.abs(mesh.vertices - vertices).max() < 0.0101
+
+
+def test_faces_are_freesurfers_by_their_fingerprint():
+    # SHA-256 of the faces of FreeSurfer's fsaverage as int32: what the test above compares.
+    digest = hashlib.sha256(faces().astype("<i4").tobytes()).hexdigest()
+    assert digest == "e4d1c5eff37285c6ca1e220f48b0346285d74259b8aa0d629e81463e762394aa"
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -1,10 +1,17 @@
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from berg.errors import InvalidParameterError
+from berg.errors import InvalidParameterError, MissingExtraError
 from berg.simulation import natural_images as module
-from berg.simulation.natural_images import natural_images, photograph_crops, synthetic_images
+from berg.simulation.natural_images import (
+    check_photographs,
+    natural_images,
+    photograph_crops,
+    synthetic_images,
+)
 
 
 def draw(n_images, seed=1, part="train"):
@@ -68,6 +75,15 @@ def test_training_and_test_crops_share_no_pixel(part, monkeypatch):
 def test_part_is_checked():
     with pytest.raises(InvalidParameterError, match="'val'"):
         draw(1, part="val")
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+    module._photographs.cache_clear()
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(MissingExtraError, match=r"berg\[simulate\]"):
+        check_photographs()
+    monkeypatch.undo()
+    check_photographs()
 
 
 def test_photograph_crops():

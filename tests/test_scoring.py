@@ -56,10 +56,18 @@ def test_correlation_with_nan_is_undefined_there_alone(rng):
 def test_blocks_of_vertices_do_not_matter(rng, monkeypatch):
     a, b = rng.standard_normal((2, 10, 11))
     image = np.repeat(np.arange(5), 2)
-    whole = correlation(a, b), ncsnr_from_trials(a, image), average_repeats(a, image)
+    a[3, 6] = np.nan
+
+    def work():
+        return (
+            correlation(a, b),
+            ncsnr_from_trials(a, image),
+            *vars(average_repeats(a, image)).values(),
+        )
+
+    whole = work()
     monkeypatch.setattr(scoring, "_BLOCK_BYTES", 8 * 10 * 4)  # four vertices at a time
-    blocks = correlation(a, b), ncsnr_from_trials(a, image), average_repeats(a, image)
-    for expected, got in zip(whole, blocks, strict=True):
+    for expected, got in zip(whole, work(), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-12)  # summation order of einsum
 
 
@@ -120,7 +128,53 @@ def test_ncsnr_worked_by_hand():
     image = np.array([0, 1, 0, 1, 1])
     expected = np.sqrt((3.7 - 4 / 3) / (4 / 3))
     assert ncsnr_from_trials(trials, image) == pytest.approx(expected)
-    np.testing.assert_array_equal(average_repeats(trials, image), [[2.0], [-1.0]])
+    averaged = average_repeats(trials, image)
+    np.testing.assert_array_equal(averaged.means, [[2.0], [-1.0]])
+    np.testing.assert_array_equal(averaged.n_missing, [0])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_missing_trials_worked_by_hand(dtype):
+    # Vertices: complete; one of two repeats missing; an image without any; nothing at all.
+    gone = np.nan
+    trials = np.array(
+        [[1, 1, gone, gone], [5, 5, 5, gone], [3, gone, gone, gone], [6, 6, 6, gone]], dtype
+    )
+    averaged = average_repeats(trials, np.array([0, 1, 0, 1]))
+    np.testing.assert_array_equal(averaged.means, [[2, 1, 0, 0], [5.5, 5.5, 5.5, 0]])
+    np.testing.assert_array_equal(averaged.n_missing, [0, 1, 2, 4])
+    assert np.isnan(trials).sum() == 7  # the caller's own are left as they were
+
+
+def test_missing_trials_are_as_if_they_had_never_been_shown(rng):
+    image = np.repeat(np.arange(6), [2, 3, 4, 2, 1, 5])
+    trials = rng.standard_normal((17, 3))
+    trials[[0, 3, 12], 1] = np.nan
+    there = ~np.isnan(trials[:, 1])
+    expected = ncsnr_from_trials(trials[there, 1:2], image[there])
+    found = ncsnr_from_trials(trials, image)
+    np.testing.assert_allclose(found[1], expected[0], rtol=1e-12)  # sums in another order
+    np.testing.assert_allclose(
+        found[[0, 2]], ncsnr_from_trials(trials[:, [0, 2]], image), rtol=1e-12
+    )
+    means = average_repeats(trials, image).means[:, 1]
+    for number, mean in enumerate(means):
+        assert mean == pytest.approx(np.nanmean(trials[image == number, 1]))
+
+
+def test_an_image_whose_trials_are_all_missing_does_not_count_towards_ncsnr(rng):
+    image = np.repeat(np.arange(4), 3)
+    trials = rng.standard_normal((12, 1))
+    trials[image == 3] = np.nan
+    expected = ncsnr_from_trials(trials[:9], image[:9])
+    np.testing.assert_allclose(ncsnr_from_trials(trials, image), expected, rtol=1e-12)
+
+
+def test_ncsnr_is_undefined_where_missing_trials_leave_no_repeat():
+    gone = np.nan
+    trials = np.array([[gone, 1.0, 1.0], [gone, gone, 2.0], [gone, 3.0, gone]])
+    # The third has one image alone, seen twice: all of its variance is noise.
+    np.testing.assert_array_equal(ncsnr_from_trials(trials, np.array([0, 0, 1])), [gone, gone, 0])
 
 
 def test_ncsnr_finds_the_true_ratio(rng):
@@ -146,7 +200,7 @@ def test_order_of_trials_does_not_matter(rng):
     image = np.repeat(np.arange(4), [2, 4, 1, 3])
     trials = rng.standard_normal((10, 5))
     shuffle = rng.permutation(10)
-    for function in (ncsnr_from_trials, average_repeats):
+    for function in (ncsnr_from_trials, lambda *given: average_repeats(*given).means):
         expected = function(trials, image)
         np.testing.assert_allclose(function(trials[shuffle], image[shuffle]), expected, rtol=1e-12)
 

@@ -57,7 +57,7 @@ def simulated_berg_dir(show_progress: bool = True) -> Path:
     """
     berg_dir = cache_dir() / f"simulated-{SIMULATION_VERSION}"
     files = find_card(DEFAULT_MODEL_ID).files(berg_dir)
-    # An interrupted build leaves metadata without weights, which are written last.
+    # Both are there or the subject is not whole.
     if not (files.metadata(SUBJECT).is_file() and files.weights_npy(SUBJECT).is_file()):
         simulate_subject(berg_dir, SUBJECT, show_progress=show_progress)
     return berg_dir

@@ -185,7 +185,8 @@ def fit_regression(scores: Floats, responses: Floats) -> RegressionParams:
     scores : (n_images, n_components) float
         Scores of the training images.
     responses : (n_images, n_vertices) float
-        Measured responses, z-scored. A vertex with a NaN gets NaN coefficients.
+        Measured responses, z-scored. A vertex with a NaN gets NaN coefficients and intercept,
+        and no other vertex does. (`average_repeats` leaves no NaN; `save_npy` refuses them.)
 
     Returns
     -------

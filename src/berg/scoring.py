@@ -187,19 +187,36 @@ def explained_variance_percent(r2: npt.ArrayLike, ceiling: npt.ArrayLike) -> Flo
     return percent
 
 
-def average_repeats(trials: Floats, image: Integers) -> Float64s:
+@dataclass(frozen=True)
+class AveragedTrials:
+    """Responses averaged over repeats.
+
+    Attributes
+    ----------
+    means : (n_images, n_vertices) float64
+        Mean of the trials that exist; zero, the mean of z-scores, where none does.
+    n_missing : (n_vertices,) int
+        Trials that are NaN.
+    """
+
+    means: Float64s
+    n_missing: Indices
+
+
+def average_repeats(trials: Floats, image: Integers) -> AveragedTrials:
     """Average the trials of each image.
 
     Parameters
     ----------
     trials : (n_trials, n_vertices) float
-        Single-trial responses.
+        Single-trial responses, z-scored. NaN is a missing trial.
     image : (n_trials,) int
         Image of each trial, 0-based; every image up to the largest occurs.
 
     Returns
     -------
-    (n_images, n_vertices) float64
+    AveragedTrials
+        Noise ceilings take the repeats of the design all the same, missing or not.
 
     Raises
     ------
@@ -207,12 +224,13 @@ def average_repeats(trials: Floats, image: Integers) -> Float64s:
         If `image` does not fit `trials`, or an image has no trial.
     """
     order, starts, counts = _group(trials, image)
-    averages: Float64s = np.empty((len(counts), trials.shape[1]))
+    means = np.empty((len(counts), trials.shape[1]))
+    n_missing = np.empty(trials.shape[1], np.intp)
     for block in _vertex_blocks(trials.shape):
-        averages[:, block] = np.add.reduceat(
-            trials[:, block][order], starts, axis=0, dtype=np.float64
-        )
-    return np.divide(averages, counts[:, None], out=averages)
+        x = trials[:, block][order].astype(np.float64)
+        means[:, block], present = _fill_missing(x, starts, counts)
+        n_missing[block] = len(image) - present.sum(axis=0)
+    return AveragedTrials(means, n_missing)
 
 
 def ncsnr_from_trials(trials: Floats, image: Integers) -> Float64s:
@@ -224,7 +242,8 @@ def ncsnr_from_trials(trials: Floats, image: Integers) -> Float64s:
     Parameters
     ----------
     trials : (n_trials, n_vertices) float
-        Single-trial responses, z-scored over the session.
+        Single-trial responses, z-scored over the session. NaN is a missing trial: the estimate
+        is that of a design without it.
     image : (n_trials,) int
         Image of each trial, 0-based; every image up to the largest occurs, and at least
         one occurs twice.
@@ -232,8 +251,8 @@ def ncsnr_from_trials(trials: Floats, image: Integers) -> Float64s:
     Returns
     -------
     (n_vertices,) float64
-        Standard deviation of the signal over that of the noise. NaN where a trial is NaN or
-        where there is no noise to divide by.
+        Standard deviation of the signal over that of the noise. NaN where there is no noise to
+        divide by, or where missing trials leave no image with two.
 
     Raises
     ------
@@ -245,25 +264,43 @@ def ncsnr_from_trials(trials: Floats, image: Integers) -> Float64s:
     Gifford et al. (2025), NSD-synthetic, https://doi.org/10.48550/arXiv.2503.06286
     """
     order, starts, counts = _group(trials, image)
-    n_trials, n_images = len(image), len(counts)
-    if n_trials == n_images:
+    if len(image) == len(counts):
         raise InvalidParameterError(
             "noise cannot be told from signal",
-            got=f"one trial of each of {n_images} images",
+            got=f"one trial of each of {len(counts)} images",
             accepted="at least one image with two trials",
         )
     ncsnr: Float64s = np.full(trials.shape[1], np.nan)
     for block in _vertex_blocks(trials.shape):
         x = trials[:, block][order].astype(np.float64)
-        means = np.add.reduceat(x, starts, axis=0) / counts[:, None]
+        means, present = _fill_missing(x, starts, counts)
+        n_trials, n_images = present.sum(axis=0), np.count_nonzero(present, axis=0)
         x -= np.repeat(means, counts, axis=0)
-        within = np.einsum("tv,tv->v", x, x)  # sums of squares: within images, and of all trials
-        means -= counts @ means / n_trials
-        total = within + counts @ means**2
-        noise_variance = within / (n_trials - n_images)
-        signal_variance = np.maximum(total / (n_trials - 1) - noise_variance, 0.0)
+        within = np.einsum("tv,tv->v", x, x)  # sums of squares: within images, and between
+        means -= (present * means).sum(axis=0) / np.maximum(n_trials, 1)
+        between = (present * means**2).sum(axis=0)
+        # Without two trials of an image, `within` is 0, and the ratio undefined.
+        noise_variance = within / np.maximum(n_trials - n_images, 1)
+        total_variance = (within + between) / np.maximum(n_trials - 1, 1)
+        signal_variance = np.maximum(total_variance - noise_variance, 0.0)
         np.divide(signal_variance, noise_variance, out=ncsnr[block], where=noise_variance != 0)
     return np.sqrt(ncsnr, out=ncsnr)
+
+
+def _fill_missing(x: Float64s, starts: Indices, counts: Indices) -> tuple[Float64s, Indices]:
+    """Put into missing trials, in place, the mean of their image's others, or zero.
+
+    Returns those means (n_images, n_vertices), and how many trials of each image exist:
+    (n_images, n_vertices), or (n_images, 1) where none is missing.
+    """
+    missing = np.isnan(x)
+    if not missing.any():
+        return np.add.reduceat(x, starts, axis=0) / counts[:, None], counts[:, None]
+    present = counts[:, None] - np.add.reduceat(missing, starts, axis=0, dtype=np.intp)
+    x[missing] = 0.0
+    means = np.add.reduceat(x, starts, axis=0) / np.maximum(present, 1)
+    x[missing] = np.repeat(means, counts, axis=0)[missing]
+    return means, present
 
 
 def _vertex_blocks(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -47,6 +47,11 @@ _FREQUENCY = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.rfftfreq(SIZE)) * SI
 _FREQUENCY[0, 0] = 1.0  # cycles per image; the mean's amplitude is set to zero anyway
 
 
+def check_photographs() -> None:
+    """Raise `MissingExtraError` if scikit-learn, which ships the photographs, is missing."""
+    _photographs()
+
+
 def photograph_crops() -> tuple[Images, tuple[str, ...]]:
     """Cut eight fixed squares out of two real photographs.
 

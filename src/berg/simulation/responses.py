@@ -8,7 +8,6 @@ for the synthetic images alone, where the noise ceiling is estimated from them.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from berg.fitting import fit_regression
 from berg.scoring import Scores, average_repeats, ncsnr_from_trials, score_responses
-from berg.simulation.ground_truth import GroundTruth
+from berg.simulation.ground_truth import GroundTruth, drives
 from berg.weights import RegressionParams
 
 Floats = npt.NDArray[np.floating]
@@ -41,7 +40,7 @@ class StimulusScores:
     synthetic_trials : (n_trials,) int
         Synthetic image of each trial, 0-based.
     whitening : (n_readout_scores,) float32
-        The first scores over these have variance 1 in training: what the vertices read out.
+        The first scores over these have variance 1 in training: the vertices read these.
     """
 
     train: Float32s
@@ -50,9 +49,9 @@ class StimulusScores:
     synthetic_trials: npt.NDArray[np.integer]
     whitening: Float32s
 
-    def readable(self, scores: Float32s) -> Float32s:
-        """Return the whitened scores that the simulated vertices read out."""
-        return scores[:, : len(self.whitening)] / self.whitening
+    def drives(self, scores: Float32s) -> Floats:
+        """Return what the simulated vertices read out of images with these scores."""
+        return drives(scores[:, : len(self.whitening)] / self.whitening)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class SimulatedHemisphere:
 
 
 def simulate_hemisphere(
-    truth: GroundTruth, stimuli: StimulusScores, seed: Sequence[int], bar: tqdm[Any]
+    truth: GroundTruth, stimuli: StimulusScores, seed: np.random.SeedSequence, bar: tqdm[Any]
 ) -> SimulatedHemisphere:
     """Draw one hemisphere's responses, fit a model to them and score it.
 
@@ -83,8 +82,8 @@ def simulate_hemisphere(
     ----------
     truth : GroundTruth
     stimuli : StimulusScores
-    seed : sequence of int
-        Of the noise. Each block of vertices has its own generator, so that the result does
+    seed : numpy.random.SeedSequence
+        Of the noise. Each block of vertices has a child of its own, so that the result does
         not depend on which is done first.
     bar : tqdm
         Advanced by the vertices done.
@@ -93,16 +92,17 @@ def simulate_hemisphere(
     -------
     SimulatedHemisphere
     """
+    starts = range(0, len(truth.ncsnr), _VERTEX_BLOCK)
 
-    def work(start: int) -> SimulatedHemisphere:
+    def work(start: int, own: np.random.SeedSequence) -> SimulatedHemisphere:
         block = slice(start, start + _VERTEX_BLOCK)
         part = GroundTruth(truth.readout[block], truth.ncsnr[block])
-        done = _simulate_block(part, stimuli, np.random.default_rng([*seed, start]))
+        done = _simulate_block(part, stimuli, np.random.default_rng(own))
         bar.update(len(part.ncsnr))
         return done
 
     with ThreadPoolExecutor(_N_WORKERS) as pool:
-        parts = list(pool.map(work, range(0, len(truth.ncsnr), _VERTEX_BLOCK)))
+        parts = list(pool.map(work, starts, seed.spawn(len(starts))))
     return SimulatedHemisphere(
         RegressionParams(
             coef_=np.concatenate([part.regression.coef_ for part in parts]),
@@ -120,26 +120,26 @@ def _simulate_block(
 ) -> SimulatedHemisphere:
     gains = (truth.readout * truth.signal_sd[:, None]).T
 
-    def measure(signal: Float32s, n_repeats: int) -> Float32s:
+    def measure(signal: Floats, n_repeats: int) -> Float32s:
         noise = rng.standard_normal(signal.shape, dtype=np.float32)
         noise *= truth.noise_sd / np.float32(np.sqrt(n_repeats))
         noise += signal
         return noise
 
-    train = measure(stimuli.readable(stimuli.train) @ gains, N_REPEATS)
+    train = measure(stimuli.drives(stimuli.train) @ gains, N_REPEATS)
     regression = fit_regression(stimuli.train, train)
-    test = measure(stimuli.readable(stimuli.test) @ gains, N_REPEATS)
+    test = measure(stimuli.drives(stimuli.test) @ gains, N_REPEATS)
     core = score_responses(
         test, _predict(regression, stimuli.test), ncsnr=truth.ncsnr, repeats=N_REPEATS
     )
 
     image = stimuli.synthetic_trials
-    trials = measure((stimuli.readable(stimuli.synthetic) @ gains)[image], n_repeats=1)
+    trials = measure((stimuli.drives(stimuli.synthetic) @ gains)[image], n_repeats=1)
     trials -= trials.mean(axis=0)  # z-scored within the one session, as NSD's betas are
     trials /= trials.std(axis=0)
     ncsnr = ncsnr_from_trials(trials, image)
     synthetic = score_responses(
-        average_repeats(trials, image),
+        average_repeats(trials, image).means,
         _predict(regression, stimuli.synthetic),
         ncsnr=ncsnr,
         repeats=np.bincount(image),
