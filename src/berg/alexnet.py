@@ -300,6 +300,19 @@ def load_alexnet(device: str | torch.device = "cpu") -> AlexNet:
     """Return the untrained AlexNet on a device, in eval mode and without gradients.
 
     Neither the random state of the caller nor any global flag of PyTorch is touched.
+
+    Parameters
+    ----------
+    device : str or torch.device
+
+    Returns
+    -------
+    AlexNet
+
+    Raises
+    ------
+    ModelLoadError
+        If this machine draws other parameters than the model is made of.
     """
     return AlexNet(load_parameters()).to(device)
 

@@ -173,6 +173,8 @@ class EncodingModel(BaseModelInterface):
         if self._loaded is None:
             raise ModelLoadError(
                 f"the model of subject {self.subject} was cleaned up and holds no weights",
+                got=repr(self),
+                accepted="a model that is still loaded",
                 do="load it again with get_encoding_model",
             )
         network, encoder = self._loaded

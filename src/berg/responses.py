@@ -45,6 +45,14 @@ def check_output_path(path: str | os.PathLike[str]) -> Path:
 
     Meant to be asked before hours of encoding rather than after them.
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    Path
+
     Raises
     ------
     InvalidParameterError
@@ -75,6 +83,17 @@ def save_responses(path: str | os.PathLike[str], responses: SavedResponses) -> P
 
     The file loads with ``numpy.load(path)`` alone; its ``provenance`` is JSON text.
 
+    Parameters
+    ----------
+    path : path-like
+        Ends in ``.npz``; its folder is created if need be.
+    responses : SavedResponses
+
+    Returns
+    -------
+    Path
+        Of the file.
+
     Raises
     ------
     InvalidParameterError
@@ -99,8 +118,18 @@ def save_responses(path: str | os.PathLike[str], responses: SavedResponses) -> P
 def load_responses(path: str | os.PathLike[str]) -> SavedResponses:
     """Read what `save_responses` wrote.
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    SavedResponses
+
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     FileFormatError
         If the file is damaged or holds something else.
     """

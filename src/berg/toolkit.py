@@ -132,13 +132,13 @@ class BERG:
         from berg.model import EncodingModel
 
         target = pick_device(device)
-        self._find_weights(card, number)  # what is missing is said before regions are looked up
+        npy = self._find_weights(card, number)
         chosen = select_vertices(selection, card, number, lambda: self._load_rois(card, number))
         lh_rows, rh_rows = (
             None if len(rows) == card.n_vertices else rows for rows in (chosen.lh, chosen.rh)
         )
         weights, source = load_weights(
-            self._find_weights(card, number),
+            npy,
             model_id=model_id,
             subject=number,
             expected=_sizes(card),

@@ -17,11 +17,37 @@ class BaseModelInterface(ABC):
 
     @abstractmethod
     def generate_response(self, stimulus: np.ndarray, show_progress: bool = True) -> Any:
-        """Return the in silico responses to a batch of stimuli."""
+        """Return the in silico responses to a batch of stimuli.
+
+        Parameters
+        ----------
+        stimulus : numpy.ndarray
+            For images: integers in 0-255, shape (n_images, 3, height, width).
+        show_progress : bool, default True
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        Depends on the model. For fMRI of both hemispheres: a tuple of two float32 arrays of
+        shapes (n_images, n_lh_vertices) and (n_images, n_rh_vertices), in z-scored units.
+
+        Raises
+        ------
+        StimulusError
+            If the stimulus is not one that the model takes.
+        ModelLoadError
+            If the model was cleaned up.
+        """
 
     @abstractmethod
     def get_metadata(self) -> dict[str, Any]:
-        """Return the metadata of the model."""
+        """Return the metadata of the model, as its card lists them.
+
+        Raises
+        ------
+        MetadataNotFoundError
+            If there are none.
+        """
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
