@@ -81,6 +81,10 @@ class MetadataNotFoundError(InvalidParameterError, FileNotFoundError):
     """A model's metadata file does not exist."""
 
 
+class NSDFilesNotFoundError(BERGError, FileNotFoundError):
+    """Files of the Natural Scenes Dataset are missing; the message names each of them."""
+
+
 class FileFormatError(ModelLoadError, ValueError):
     """A file is truncated, or its content is not what its name promises."""
 

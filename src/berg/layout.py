@@ -1,4 +1,4 @@
-"""Every path inside a berg_dir, written once, and where berg keeps its own data.
+"""Every path inside a berg_dir and inside an NSD directory, and where berg keeps its own data.
 
 The layout is that of the existing BERG toolkit, so that a directory which users already
 have on their disks serves unchanged::
@@ -6,6 +6,11 @@ have on their disks serves unchanged::
     encoding_models/modality-fmri/train_dataset-nsd_fsaverage/model-alexnet_untrained/
         encoding_models_weights/weights_subject-01.npy            (.safetensors beside it)
         metadata/metadata_subject-01.npy
+    model_training_datasets/train_dataset-nsd_fsaverage/          what training keeps
+    results/test_encoding_models/modality-fmri/train_dataset-nsd_fsaverage/
+        model-alexnet_untrained/lh_betas_test_pred_subject-1.npy
+
+The Natural Scenes Dataset is laid out as in its public bucket.
 """
 
 from __future__ import annotations
@@ -94,3 +99,98 @@ class ModelFiles:
     def metadata(self, subject: int) -> Path:
         """Metadata of a subject."""
         return self.root / "metadata" / f"metadata_subject-{subject:02d}.npy"
+
+    @property
+    def prepared(self) -> Path:
+        """What training prepares from the measured data, and keeps to go on from."""
+        return self.berg_dir / "model_training_datasets" / f"train_dataset-{self.train_dataset}"
+
+    def predictions(self, subject: int, hemi: str, images: str) -> Path:
+        """Predicted responses of a hemisphere to ``"test"`` or ``"nsdsynthetic"`` images."""
+        folder = self.berg_dir / "results" / "test_encoding_models" / self._branch
+        return folder / f"{hemi}_betas_{images}_pred_subject-{subject}.npy"
+
+
+@dataclass(frozen=True)
+class NSDFiles:
+    """The files of the Natural Scenes Dataset that model building reads.
+
+    Parameters
+    ----------
+    nsd_dir : Path
+        The user's copy of the dataset; its folders are ``nsddata``, ``nsddata_betas`` and
+        ``nsddata_stimuli``. Subjects and sessions count from 1.
+    """
+
+    nsd_dir: Path
+
+    @property
+    def design(self) -> Path:
+        """Which image was shown in which trial of NSD-core, MATLAB 5."""
+        return self.nsd_dir / "nsddata/experiments/nsd/nsd_expdesign.mat"
+
+    @property
+    def synthetic_design(self) -> Path:
+        """The same of NSD-synthetic."""
+        return self.nsd_dir / "nsddata/experiments/nsdsynthetic/nsdsynthetic_expdesign.mat"
+
+    @property
+    def stimuli(self) -> Path:
+        """All 73,000 images of NSD-core, HDF5."""
+        return self.nsd_dir / "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
+
+    @property
+    def synthetic_stimuli(self) -> Path:
+        """The images of NSD-synthetic that all subjects saw, HDF5."""
+        return self._synthetic_stimuli / "nsdsynthetic_stimuli.hdf5"
+
+    def synthetic_colour_stimuli(self, subject: int) -> Path:
+        """Return the images of NSD-synthetic with colours made for a subject, HDF5."""
+        return self._synthetic_stimuli / f"nsdsynthetic_colorstimuli_subj{subject:02d}.hdf5"
+
+    def betas(self, subject: int, hemi: str, session: int) -> Path:
+        """Single-trial responses of a session of NSD-core, MGH."""
+        return self._core_betas(subject) / f"{hemi}.betas_session{session:02d}.mgh"
+
+    def ncsnr(self, subject: int, hemi: str) -> Path:
+        """Noise-ceiling signal-to-noise ratio of NSD-core, MGH."""
+        return self._core_betas(subject) / f"{hemi}.ncsnr.mgh"
+
+    def synthetic_betas(self, subject: int, hemi: str) -> Path:
+        """Single-trial responses of NSD-synthetic, MGH."""
+        folder = self._betas(subject) / "nsdsyntheticbetas_fithrf_GLMdenoise_RR"
+        return folder / f"{hemi}.betas_nsdsynthetic.mgh"
+
+    def roi_labels(self, subject: int, hemi: str, collection: str) -> Path:
+        """Regions of a collection on the subject's own surface, one number a vertex."""
+        return self._labels(f"subj{subject:02d}") / f"{hemi}.{collection}.mgz"
+
+    def roi_names(self, subject: int, collection: str) -> Path:
+        """Names of a collection's numbers, for both hemispheres."""
+        return self._labels(f"subj{subject:02d}") / f"{collection}.mgz.ctab"
+
+    def fsaverage_nsdgeneral(self, hemi: str) -> Path:
+        """Return nsdgeneral where it was drawn, on fsaverage."""
+        return self._labels("fsaverage") / f"{hemi}.nsdgeneral.mgz"
+
+    def white_to_fsaverage(self, subject: int, hemi: str) -> Path:
+        """For each fsaverage vertex the 1-based vertex of the subject's own surface."""
+        folder = self.nsd_dir / f"nsddata/ppdata/subj{subject:02d}/transforms"
+        return folder / f"{hemi}.white-to-fsaverage.mgz"
+
+    def relative(self, path: Path) -> str:
+        """Return a file's path inside the dataset, for messages."""
+        return path.relative_to(self.nsd_dir).as_posix()
+
+    @property
+    def _synthetic_stimuli(self) -> Path:
+        return self.nsd_dir / "nsddata_stimuli/stimuli/nsdsynthetic"
+
+    def _betas(self, subject: int) -> Path:
+        return self.nsd_dir / f"nsddata_betas/ppdata/subj{subject:02d}/fsaverage"
+
+    def _core_betas(self, subject: int) -> Path:
+        return self._betas(subject) / "betas_fithrf_GLMdenoise_RR"
+
+    def _labels(self, name: str) -> Path:
+        return self.nsd_dir / "nsddata/freesurfer" / name / "label"
