@@ -72,6 +72,32 @@ def load_rois(path: str | os.PathLike[str], *, n_vertices: int | None = None) ->
     return _check(_open(path), os.fspath(path), FileFormatError, n_vertices)
 
 
+def simulated_n_vertices(path: str | os.PathLike[str]) -> int | None:
+    """Return the size of a simulated subject's brain, which may be a small one for trying out.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    int or None
+        Vertices of a hemisphere; None if there is no such file, or the subject is not
+        simulated: the model's card has the sizes of real brains.
+
+    Raises
+    ------
+    UnsafePickleError, FileFormatError
+        As `load_metadata`.
+    """
+    if not os.path.exists(path):
+        return None
+    metadata = _open(path)
+    fmri = metadata.get("fmri")
+    shape = getattr(fmri.get("lh_ncsnr"), "shape", None) if isinstance(fmri, dict) else None
+    return int(shape[0]) if shape and is_simulated(metadata) else None
+
+
 def save_metadata(
     path: str | os.PathLike[str], metadata: Metadata, *, n_vertices: int | None = None
 ) -> None:
@@ -149,15 +175,17 @@ def summarise_metadata(metadata: Metadata) -> dict[str, dict[str, str]]:
                     if isinstance(v, np.ndarray)
                 )
             else:
-                rows[key] = _summarise(entry)
+                rows[key] = _summarise(key, entry)
     return summary
 
 
-def _summarise(entry: Any) -> str:
+def _summarise(name: str, entry: Any) -> str:
     if not isinstance(entry, np.ndarray):
         return shown(entry, 200)
-    if entry.dtype.kind != "f":
+    if name.endswith("_img_num"):
         return f"{entry.size:,} images"
+    if entry.dtype.kind != "f":
+        return f"{entry.size:,} vertices, {np.count_nonzero(entry):,} of them not 0"
     known = entry[np.isfinite(entry)]
     middle = f"median {np.median(known):.3f}" if known.size else "no finite value"
     undefined = f", {entry.size - known.size:,} undefined" if known.size < entry.size else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -11,12 +13,13 @@ import numpy as np
 
 from berg import catalog
 from berg.errors import (
+    FileFormatError,
     InvalidParameterTypeError,
     MetadataNotFoundError,
     WeightsNotFoundError,
 )
 from berg.layout import as_berg_dir
-from berg.metadata import is_simulated, load_metadata, load_rois
+from berg.metadata import is_simulated, load_metadata, load_rois, simulated_n_vertices
 from berg.selection import RoiIndices, select_vertices
 from berg.weight_checks import WeightSizes
 
@@ -122,8 +125,7 @@ class BERG:
         ResourceError
             If this machine lacks the device.
         """
-        card = catalog.find_card(model_id)
-        number = card.check_subject(subject)
+        card, number = self._find_card(model_id, subject)
         # What computes is imported only now, because it loads torch.
         from berg.alexnet import load_alexnet
         from berg.converted import load_weights
@@ -245,8 +247,7 @@ class BERG:
         FileFormatError
             If the file cannot be read.
         """
-        card = catalog.find_card(model_id)
-        number = card.check_subject(subject)
+        card, number = self._find_card(model_id, subject)
         return load_metadata(self._find_metadata(card, number), n_vertices=card.n_vertices)
 
     def has_metadata(self, model_id: str, subject: int) -> bool:
@@ -290,8 +291,7 @@ class BERG:
         ResourceError
             If the file cannot be written.
         """
-        card = catalog.find_card(model_id)
-        number = card.check_subject(subject)
+        card, number = self._find_card(model_id, subject)
         from berg.converted import check_fresh, convert
 
         npy = self._find_weights(card, number)
@@ -312,6 +312,15 @@ class BERG:
             expected=_sizes(card),
         )
         return made, True
+
+    def _find_card(self, model_id: object, subject: object) -> tuple[catalog.ModelCard, int]:
+        """Return the card, with a small simulated brain's own size, and the subject's number."""
+        card = catalog.find_card(model_id)
+        number = card.check_subject(subject)
+        with suppress(FileFormatError):  # damaged metadata stop only those who need them
+            if n_vertices := simulated_n_vertices(card.files(self.berg_dir).metadata(number)):
+                card = replace(card, n_vertices=n_vertices)
+        return card, number
 
     def _find_weights(self, card: catalog.ModelCard, subject: int) -> Path:
         """Return the `.npy` path of a subject's weights if either of their forms is there."""

@@ -1,0 +1,9 @@
+"""The command line: it parses, calls and prints.
+
+Each command imports what it needs when it runs, so that ``berg --help`` stays quick.
+"""
+
+from berg.cli import building, models
+from berg.cli.group import main
+
+__all__ = ["building", "main", "models"]

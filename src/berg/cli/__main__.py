@@ -1,0 +1,5 @@
+"""``python -m berg.cli``."""
+
+from berg.cli import main
+
+main()

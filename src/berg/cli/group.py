@@ -1,0 +1,118 @@
+"""The `berg` command itself, how it shows errors, and the options that commands share."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from berg import __version__
+from berg.errors import BERGError, BERGWarning
+
+berg_dir_option = click.option(
+    "--berg-dir",
+    type=click.Path(path_type=Path),
+    help="Directory of the models. Default: $BERG_DIR, else the platform's data directory.",
+)
+subject_option = click.option("--subject", type=int, required=True, help="NSD subject, 1 to 8.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."
+)
+quiet_option = click.option("--quiet", is_flag=True, help="No progress bar.")
+
+
+class SubjectsCommand(click.Command):
+    """A command with `subjects_option`: ``--subject 1 2 5-8``, ``--subject 1,2``, or repeated."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the option before each of its values, as click wants it."""
+        spread: list[str] = []
+        option: str | None = None
+        for arg in args:
+            if arg in _SUBJECT_NAMES:
+                option = arg
+                spread.append(arg)
+            elif option and _SUBJECTS.fullmatch(arg):
+                spread += [arg] if spread[-1] == option else [option, arg]
+            else:
+                option = None
+                spread.append(arg)
+        return super().parse_args(ctx, spread)
+
+
+class _Subjects(click.ParamType[tuple[int, ...]]):
+    name = "subjects"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        if not _SUBJECTS.fullmatch(value):
+            self.fail(f"{value!r} is not a subject, nor several like 1-8 or 1,2,5", param, ctx)
+        spans = [part.split("-") for part in value.split(",")]
+        return tuple(n for ends in spans for n in range(int(ends[0]), int(ends[-1]) + 1))
+
+
+_SUBJECT_NAMES = ("--subject", "--subjects")
+_SUBJECTS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+
+subjects_option = click.option(
+    *_SUBJECT_NAMES,
+    "subjects",
+    type=_Subjects(),
+    multiple=True,
+    required=True,
+    callback=lambda ctx, param, values: tuple(dict.fromkeys(n for part in values for n in part)),
+    metavar="N ...",
+    help="NSD subjects, 1 to 8: one or several, as 1 2 5-8.",
+)
+
+
+class _Commands(click.Group):
+    """Shows our errors and warnings as text; anything else is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with warnings.catch_warnings():
+            default = warnings.showwarning
+            warnings.showwarning = partial(_show_warning, default)
+            warnings.simplefilter("always", BERGWarning)
+            try:
+                return super().invoke(ctx)
+            except BERGError as error:
+                raise click.ClickException(str(error)) from error
+
+
+def _show_warning(
+    default: Callable[..., None],
+    message: Warning | str,
+    category: type[Warning],
+    *where: Any,
+    **more: Any,
+) -> None:
+    if issubclass(category, BERGWarning):
+        click.secho(f"Warning: {message}", err=True, fg="yellow")
+    else:
+        default(message, category, *where, **more)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", prog_name="berg")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is done.")
+def main(verbose: bool) -> None:
+    """In silico fMRI: what the brain's response to an image would be.
+
+    New here? `berg demo` needs no download and ends with a picture of the cortex.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"
+    )

@@ -1,0 +1,232 @@
+"""`berg test`: how well a model predicts measured responses, in and out of distribution."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from berg.catalog import DEFAULT_MODEL_ID, find_card
+from berg.devices import pick_device
+from berg.errors import InvalidParameterError
+from berg.layout import as_berg_dir
+from berg.metadata import Metadata, load_metadata, save_metadata
+from berg.model import EncodingModel
+from berg.nsd.images import CoreImages, SyntheticImages
+from berg.nsd.survey import survey
+from berg.scoring import Scores, score_responses
+from berg.simulation.nsd_tree import is_simulated_tree
+from berg.toolkit import BERG
+from berg.training.building import check_sizes
+from berg.training.description import add_accuracy, describe_data
+from berg.training.features import ImageSource, prepared_batches
+from berg.training.measured import measure, measure_synthetic
+from berg.training.publish import check_vacant
+from berg.training.stages import keep_seconds, lock
+from berg.training.workspace import HEMIS, Workspace
+
+logger = logging.getLogger(__name__)
+
+Float32s = NDArray[np.float32]
+Responses = dict[str, Float32s]
+
+
+@dataclass(frozen=True)
+class TestedSubject:
+    """How well one subject's model predicts.
+
+    Attributes
+    ----------
+    subject : int
+    metadata_npy : Path
+        Where the accuracy of all vertices now lies.
+    accuracy : dict of (str, str) to Scores
+        By hemisphere and set of images, ``"nsdcore"`` or ``"nsdsynthetic"``.
+    seconds : dict of str to float
+        What each step took.
+    """
+
+    __test__ = False  # pytest takes the name for a test otherwise
+
+    subject: int
+    metadata_npy: Path
+    accuracy: dict[tuple[str, str], Scores]
+    seconds: dict[str, float]
+
+    def median_explained_variance(self, dataset: str, least_ceiling: float = 0.1) -> float:
+        """Median explained variance in percent, over vertices with a noise ceiling.
+
+        Parameters
+        ----------
+        dataset : {"nsdcore", "nsdsynthetic"}
+        least_ceiling : float
+            Vertices with a lower ceiling are left out, as in published plots.
+
+        Returns
+        -------
+        float
+            NaN if there is no such vertex.
+        """
+        kept = [
+            scores.explained_variance_percent[scores.noise_ceiling > least_ceiling]
+            for scores in (self.accuracy[hemi, dataset] for hemi in HEMIS)
+        ]
+        values = np.concatenate(kept)
+        return float(np.nanmedian(values)) if np.isfinite(values).any() else float("nan")
+
+
+def evaluate(
+    nsd_dir: str | os.PathLike[str],
+    subjects: Iterable[int],
+    *,
+    model_id: str = DEFAULT_MODEL_ID,
+    berg_dir: str | os.PathLike[str] | None = None,
+    n_sessions: int | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    show_progress: bool = True,
+    tell: Callable[[str], object] = logger.info,
+) -> list[TestedSubject]:
+    """Test the encoding models of subjects on NSD-core's test images and on NSD-synthetic.
+
+    The model is loaded and asked as any user would. Correlation, r2, noise ceiling and explained
+    variance of each vertex are put into the metadata under the keys of the model card.
+
+    Parameters
+    ----------
+    nsd_dir : path-like
+        The dataset, laid out as in its public bucket.
+    subjects : iterable of int
+        Counted from 1.
+    model_id : str
+    berg_dir : path-like, optional
+        Where the models are; trained here, or downloaded.
+    n_sessions : int, optional
+        Take the test images from the first sessions only. None takes those that the model was
+        trained on, where its metadata tell; else all that the subject completed.
+    device, show_progress, tell
+        As for `berg.training.train`.
+    overwrite : bool
+        Whether metadata that came with a downloaded model may be replaced.
+
+    Returns
+    -------
+    list of TestedSubject
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If there is no model to test.
+    NSDFilesNotFoundError, FileFormatError, InvalidParameterError, ResourceError
+        As for `berg.training.train`.
+    """
+    card = find_card(model_id)
+    numbers = [card.check_subject(subject) for subject in subjects]
+    target = pick_device(device)
+    root = as_berg_dir(berg_dir)
+    files = card.files(root)
+    tested = []
+    for number in numbers:
+        known = load_metadata(files.metadata(number)) if files.metadata(number).exists() else None
+        wanted = _sessions(known, n_sessions)
+        nsd = survey(nsd_dir, [number], wanted)
+        simulated = is_simulated_tree(nsd.files.nsd_dir)
+        check_sizes(card, nsd, simulated)
+        work = Workspace(card, files, nsd, number, target.type, simulated=simulated)
+        model = BERG(root).get_encoding_model(model_id, device, subject=number)
+        if known is None or "trained_by" not in known.get("provenance", {}):
+            check_vacant([files.metadata(number)], overwrite)
+            known = None
+        with lock(work.folder):
+            tested.append(_test_subject(work, model, known, show_progress))
+    return tested
+
+
+def _sessions(metadata: Metadata | None, n_sessions: int | None) -> int | None:
+    """Return the sessions to use: those that were asked for, or the model's own."""
+    trained_on = (metadata or {}).get("provenance", {}).get("n_sessions")
+    return n_sessions if n_sessions is not None or trained_on is None else int(trained_on)
+
+
+def _test_subject(
+    work: Workspace, model: EncodingModel, known: Metadata | None, show_progress: bool
+) -> TestedSubject:
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, start: float) -> float:
+        now = time.perf_counter()
+        seconds[name] = round(seconds.get(name, 0.0) + now - start, 3)
+        return now
+
+    now = time.perf_counter()
+    for hemi in HEMIS:
+        if not work.measured(hemi).is_finished:
+            measure(work, hemi, show_progress=show_progress)
+        measure_synthetic(work, hemi)
+    now = timed("measured responses", now)
+
+    partition, data = work.data.partition, work.data
+    if known is not None:
+        _check_same_images(work, known)
+    metadata = known or describe_data(work)
+    accuracy: dict[tuple[str, str], Scores] = {}
+    with CoreImages(work.nsd.files) as core, SyntheticImages(work.nsd.files, work.subject) as odd:
+        for dataset, images, ids in (
+            ("nsdcore", core, partition.test),
+            ("nsdsynthetic", odd, np.arange(data.n_synthetic)),
+        ):
+            predicted = _predict(model, images, ids, show_progress)
+            now = timed("predictions", now)
+            for hemi in HEMIS:
+                accuracy[hemi, dataset] = _score(work, hemi, dataset, predicted.pop(hemi))
+                add_accuracy(metadata, hemi, dataset, accuracy[hemi, dataset])
+            now = timed("accuracy", now)
+    metadata["provenance"]["tested_weights_sha256"] = model.source.fingerprint()
+    path = work.files.metadata(work.subject)
+    save_metadata(path, metadata)
+    timed("metadata", now)
+    keep_seconds(work.folder, seconds)
+    return TestedSubject(work.subject, path, accuracy, seconds)
+
+
+def _predict(
+    model: EncodingModel, images: ImageSource, ids: NDArray[np.int64], show_progress: bool
+) -> Responses:
+    batches = prepared_batches(images, ids, model.resize_device)
+    return dict(zip(HEMIS, model.encode_prepared(batches, len(ids), show_progress), strict=True))
+
+
+def _score(work: Workspace, hemi: str, dataset: str, predicted: Float32s) -> Scores:
+    """Score one hemisphere's predictions; ceilings use the repeats of the design."""
+    data = work.data
+    if dataset == "nsdcore":
+        shown = work.nsd.design.trial_images(work.subject, data.n_sessions)
+        test = data.partition.test
+        repeats = np.bincount(np.searchsorted(test, shown[np.isin(shown, test)]))
+        measured, ncsnr = work.measured(hemi), data.ncsnr[hemi]
+    else:
+        repeats = np.bincount(work.nsd.synthetic_images)
+        measured = work.synthetic(hemi)
+        ncsnr = np.load(measured / "ncsnr.npy")
+    return score_responses(
+        np.load(measured / "responses.npy"), predicted, ncsnr=ncsnr, repeats=repeats
+    )
+
+
+def _check_same_images(work: Workspace, known: Metadata) -> None:
+    """Raise if the model was trained on images that it would now be tested on."""
+    trained = np.asarray(known["encoding_models"].get("train_img_num", []))
+    both = np.intersect1d(trained, work.data.partition.test)
+    if len(both):
+        raise InvalidParameterError(
+            f"the model of subject {work.subject} was trained on images that would test it",
+            got=f"{len(both)} of {len(work.data.partition.test)} test images are in train_img_num",
+            accepted="the dataset that it was trained on",
+            do="point --nsd-dir at that dataset",
+        )

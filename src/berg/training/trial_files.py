@@ -1,0 +1,100 @@
+"""Sessions of trials on disk, read one after another while the last one is computed with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from berg.errors import InvalidParameterError
+
+Float32s = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
+
+
+class TrialFile(Protocol):
+    """One session's trials of one hemisphere, as `berg.nsd.betas.BetaFile` is."""
+
+    @property
+    def n_vertices(self) -> int:
+        """Vertices of the hemisphere."""
+
+    @property
+    def n_trials(self) -> int:
+        """Trials of the session, at least one."""
+
+    def read(self, out: Float32s | None = None) -> Float32s:
+        """Read all trials, (n_trials, n_vertices) float32, into `out` where it is given."""
+
+    def read_trials(self, indices: Int64s) -> Float32s:
+        """Read some trials, (n_indices, n_vertices) float32."""
+
+
+def check_sessions(sessions: Sequence[TrialFile], n_trials: int) -> None:
+    """Check that sessions are of one hemisphere, and have so many trials together.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they do not, or there is none.
+    """
+    widths = sorted({file.n_vertices for file in sessions})
+    if len(widths) != 1:
+        raise InvalidParameterError(
+            "sessions are not trials of one hemisphere",
+            got=f"{len(sessions)} sessions, numbers of vertices {widths}",
+            accepted="at least one session, all of one number of vertices",
+        )
+    if (found := sum(file.n_trials for file in sessions)) != n_trials:
+        raise InvalidParameterError(
+            "trials and the images they show do not fit together",
+            got=f"{found} trials in {len(sessions)} sessions, images of {n_trials} trials",
+            accepted="one image for each trial, in the order of the sessions",
+        )
+
+
+def read_ahead(sessions: Sequence[TrialFile]) -> Iterator[Float32s]:
+    """Read sessions in order, the next one in a thread while the caller computes.
+
+    Parameters
+    ----------
+    sessions : sequence of TrialFile
+        At least one; all of one number of vertices.
+
+    Yields
+    ------
+    (n_trials, n_vertices) float32
+        Overwritten once the next one is asked for: two buffers take turns.
+    """
+    shape = max(file.n_trials for file in sessions), sessions[0].n_vertices
+    buffers = [np.empty(shape, np.float32) for _ in sessions[:2]]
+    with ThreadPoolExecutor(1) as reader:
+        pending = reader.submit(sessions[0].read, buffers[0][: sessions[0].n_trials])
+        for i, following in enumerate([*sessions[1:], None]):
+            trials = pending.result()
+            if following is not None:
+                out = buffers[(i + 1) % 2][: following.n_trials]
+                pending = reader.submit(following.read, out)
+            yield trials
+
+
+def lacking_vertices(file: TrialFile) -> npt.NDArray[np.bool_]:
+    """Presume from three trials which vertices a session lacks.
+
+    Parameters
+    ----------
+    file : TrialFile
+        Its first, middle and last trial are read.
+
+    Returns
+    -------
+    (n_vertices,) bool
+        Whether a vertex is missing in one of the three, or the same in all. This finds every
+        vertex that the session lacks, and may find others.
+    """
+    frames = file.read_trials(np.unique([0, file.n_trials // 2, file.n_trials - 1]))
+    constant = (frames == frames[:1]).all(axis=0)
+    return np.asarray(constant | ~np.isfinite(frames).all(axis=0))
