@@ -14,7 +14,7 @@ from berg.simulation import natural_images as images_module
 from berg.simulation import replacing, simulate_subject
 from berg.simulation import responses as responses_module
 from berg.simulation.replacing import put_in_place_together, sha256_of
-from berg.simulation.subject import _alexnet_features, _stream
+from berg.simulation.subject import alexnet_features, stream
 from berg.surface import fsaverage
 from berg.weights import load_npy
 
@@ -229,7 +229,7 @@ def test_subjects_share_the_test_images_and_their_numbers_alone(tmp_path):
 
 def test_streams_of_chance_never_coincide():
     keys = [(), (0,), (0, 0), (0, 1), (1, 0), (1, 0, 0), (1, 4, 0), (1, 4, 0, 0)]
-    states = {tuple(_stream(seed, *key).generate_state(4)) for seed in (0, 1) for key in keys}
+    states = {tuple(stream(seed, *key).generate_state(4)) for seed in (0, 1) for key in keys}
     assert len(states) == 2 * len(keys)
 
 
@@ -402,9 +402,9 @@ def test_a_subject_that_does_not_exist(tmp_path):
         simulate(tmp_path, subject=9)
 
 
-def test_alexnet_features_do_not_depend_on_the_batch():
+def testalexnet_features_do_not_depend_on_the_batch():
     images = np.random.default_rng(0).integers(0, 256, (3, 3, 256, 256), dtype=np.uint8)
-    network = _alexnet_features()
+    network = alexnet_features()
     features = network(images)
     assert (features.dtype, features.shape) == (np.float32, (3, CARD.n_features))
     # Batches of other sizes are summed in another order.

@@ -75,6 +75,12 @@ class GroundTruth:
         return sd
 
 
+def compress(whitened: Floats, saturation_sd: float) -> Floats:
+    """Return scores that are linear near zero and never larger than `saturation_sd`."""
+    compressed: Floats = saturation_sd * np.tanh(whitened / saturation_sd)
+    return compressed
+
+
 def drives(whitened: Floats) -> Floats:
     """Return what vertices read out: compressed scores, and products of neighbouring ones.
 
@@ -89,7 +95,7 @@ def drives(whitened: Floats) -> Floats:
         Linear up to about 2 standard deviations and bounded beyond; the second half are the
         products of each with the one before it.
     """
-    compressed = _SATURATION_SD * np.tanh(whitened / _SATURATION_SD)
+    compressed = compress(whitened, _SATURATION_SD)
     return np.hstack([compressed, compressed * np.roll(compressed, 1, axis=1)])
 
 
@@ -122,6 +128,7 @@ def draw_ground_truth(
     amplitudes: Floats,
     rng: np.random.Generator,
     level: int = FULL_LEVEL,
+    product_share: float = PRODUCT_SHARE,
 ) -> GroundTruth:
     """Draw one hemisphere's ground truth.
 
@@ -139,6 +146,9 @@ def draw_ground_truth(
     rng : numpy.random.Generator
     level : int
         Resolution of the mesh; 7 is fsaverage.
+    product_share : float
+        Share of the signal's variance that the second half of the drives has, which are products
+        of the first. 0 says that there are no products.
 
     Returns
     -------
@@ -155,9 +165,11 @@ def draw_ground_truth(
         readout += np.outer(weight, region_readouts[name])
     readout = upsample(readout.astype(np.float32), level)
     covariance = np.cov(reference_drives, rowvar=False, ddof=0).astype(np.float32)
-    half = len(covariance) // 2
-    linear, products, both = slice(half), slice(half, None), slice(None)
-    for part, share in ((linear, 1 - PRODUCT_SHARE), (products, PRODUCT_SHARE), (both, 1.0)):
+    parts = [(slice(None), 1.0)]
+    if product_share > 0:
+        linear, products = slice(len(covariance) // 2), slice(len(covariance) // 2, None)
+        parts = [(linear, 1 - product_share), (products, product_share), *parts]
+    for part, share in parts:
         weights = readout[:, part]
         variance = np.einsum("vi,vi->v", weights @ covariance[part, part], weights)
         weights *= np.sqrt(share / variance)[:, None]

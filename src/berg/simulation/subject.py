@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from berg.catalog import DEFAULT_MODEL_ID, ModelCard, find_card
 from berg.errors import InvalidParameterError, InvalidParameterTypeError
-from berg.fitting import fit_pca, fit_scaler, project
+from berg.fitting import fit_components, project
 from berg.layout import as_berg_dir
 from berg.metadata import save_metadata
 from berg.simulation.ground_truth import (
@@ -51,7 +51,7 @@ SYNTHETIC_DESIGN = {2: 236, 4: 32, 8: 8, 10: 8}
 
 _BATCH = 50  # images through the network at a time
 
-# Every use of chance has a stream of its own (see `_stream`): of these numbers the first is 0
+# Every use of chance has a stream of its own (see `stream`): of these numbers the first is 0
 # for what subjects share, and otherwise the subject.
 _TEST_IMAGES, _SYNTHETIC_IMAGES, _SYNTHETIC_TRIALS = (0, 0), (0, 1), (0, 2)
 _TRAIN_IMAGES, _REGION_READOUTS, _REGIONS, _TRUTH, _NOISE = range(5)
@@ -135,14 +135,14 @@ def simulate_subject(
     rois: dict[Hemi, Patches] = {
         hemi: roi_patches(
             hemi,
-            _roi_sizes(card, hemi, level),
-            np.random.default_rng(_stream(seed, subject, _REGIONS, side)),
+            roi_sizes(card, hemi, level),
+            np.random.default_rng(stream(seed, subject, _REGIONS, side)),
             level,
         )
         for side, hemi in enumerate(HEMIS)
     }
     with put_in_place_together(card.files(root), subject) as staged:
-        extract = _alexnet_features() if extract is None else extract
+        extract = alexnet_features() if extract is None else extract
         scaler, pca, stimuli = _show_images(
             (n_train, n_test), n_components, extract, seed, subject, show_progress
         )
@@ -161,9 +161,29 @@ def simulate_subject(
     return root
 
 
-def _stream(seed: int, *key: int) -> np.random.SeedSequence:
+def stream(seed: int, *key: int) -> np.random.SeedSequence:
     """Return the stream of one use of chance; other keys give independent ones."""
     return np.random.SeedSequence(seed, spawn_key=key)
+
+
+def check_seed(seed: object) -> None:
+    """Raise `InvalidParameterError` unless the seed is a whole number from 0 to 2**63 - 1."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+        raise InvalidParameterError(
+            "not a seed", got=f"seed={seed!r}", accepted="a whole number from 0 to 2**63 - 1"
+        )
+
+
+def draw_synthetic_trials(rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Draw which image is shown in which trial of NSD-synthetic, by `SYNTHETIC_DESIGN`.
+
+    Returns
+    -------
+    (744,) int64
+        Image of each trial, 0-based.
+    """
+    repeats = np.repeat(list(SYNTHETIC_DESIGN), list(SYNTHETIC_DESIGN.values()))
+    return rng.permutation(np.repeat(rng.permutation(len(repeats)), repeats))
 
 
 def _check_sizes(n_train: int, n_test: int, n_components: int, seed: int) -> None:
@@ -176,10 +196,7 @@ def _check_sizes(n_train: int, n_test: int, n_components: int, seed: int) -> Non
             got=f"n_train={n_train}, n_test={n_test}, n_components={n_components}",
             accepted="more training images than components, and two test images",
         )
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
-        raise InvalidParameterError(
-            "not a seed", got=f"seed={seed!r}", accepted="a whole number from 0 to 2**63 - 1"
-        )
+    check_seed(seed)
 
 
 def _show_images(
@@ -195,7 +212,7 @@ def _show_images(
     n_synthetic = sum(SYNTHETIC_DESIGN.values())
 
     def rng(*key: int) -> np.random.Generator:
-        return np.random.default_rng(_stream(seed, *key))
+        return np.random.default_rng(stream(seed, *key))
 
     with tqdm(
         total=n_train + n_test + n_synthetic,
@@ -207,16 +224,12 @@ def _show_images(
         test = _features(natural_images(n_test, rng(*_TEST_IMAGES), "test"), extract, bar)
         synthetic = _features(synthetic_images(n_synthetic, rng(*_SYNTHETIC_IMAGES)), extract, bar)
     logger.info("fitting %d principal components of %d features", n_components, train.shape[1])
-    scaler = fit_scaler(train)
-    pca = fit_pca(train, scaler, n_components)
-    repeats = np.repeat(list(SYNTHETIC_DESIGN), list(SYNTHETIC_DESIGN.values()))
-    shuffle = rng(*_SYNTHETIC_TRIALS).permutation
-    train, test, synthetic = (
-        project(x, scaler, pca).astype(np.float32) for x in (train, test, synthetic)
-    )
-    trials = shuffle(np.repeat(shuffle(n_synthetic), repeats))
+    fitted = fit_components(train, n_components, dtype=np.float64)
+    scaler, pca = fitted.scaler, fitted.pca
+    test, synthetic = (project(x, scaler, pca).astype(np.float32) for x in (test, synthetic))
+    trials = draw_synthetic_trials(rng(*_SYNTHETIC_TRIALS))
     spread = np.sqrt(pca.explained_variance_[:N_READOUT_SCORES]).astype(np.float32)
-    return scaler, pca, StimulusScores(train, test, synthetic, trials, spread)
+    return scaler, pca, StimulusScores(fitted.scores, test, synthetic, trials, spread)
 
 
 def _simulate_brain(
@@ -233,7 +246,7 @@ def _simulate_brain(
     amplitudes = np.tile(np.sqrt(stimuli.whitening), 2)
     amplitudes /= np.linalg.norm(amplitudes)
     readouts = draw_region_readouts(
-        card.rois, amplitudes, np.random.default_rng(_stream(seed, subject, _REGION_READOUTS))
+        card.rois, amplitudes, np.random.default_rng(stream(seed, subject, _REGION_READOUTS))
     )
     truths: dict[Hemi, GroundTruth] = {}
     results: dict[Hemi, SimulatedHemisphere] = {}
@@ -241,17 +254,17 @@ def _simulate_brain(
         total=2 * n_vertices(level), desc="Vertices", unit="vertex", disable=not show_progress
     ) as bar:
         for side, hemi in enumerate(HEMIS):
-            rng = np.random.default_rng(_stream(seed, subject, _TRUTH, side))
+            rng = np.random.default_rng(stream(seed, subject, _TRUTH, side))
             reference = stimuli.drives(stimuli.test)
             truths[hemi] = draw_ground_truth(
                 rois[hemi], readouts, reference, amplitudes, rng, level
             )
-            noise = _stream(seed, subject, _NOISE, side)
+            noise = stream(seed, subject, _NOISE, side)
             results[hemi] = simulate_hemisphere(truths[hemi], stimuli, noise, bar)
     return truths, results
 
 
-def _alexnet_features() -> Extractor:
+def alexnet_features() -> Extractor:
     """Return a function that sends images through the network exactly as inference does."""
     import torch
 
@@ -284,7 +297,7 @@ def _features(images: Images, extract: Extractor, bar: tqdm[Any]) -> Float32s:
     return features
 
 
-def _roi_sizes(card: ModelCard, hemi: Hemi, level: int) -> dict[str, int]:
-    """Sizes of the card's regions, a quarter for every level below fsaverage."""
+def roi_sizes(card: ModelCard, hemi: Hemi, level: int) -> dict[str, int]:
+    """Return the sizes of the card's regions, a quarter for every level below fsaverage."""
     scale = 4 ** (FULL_LEVEL - level)
     return {name: -(-sizes[hemi] // scale) for name, sizes in card.rois.items()}
