@@ -29,7 +29,7 @@ class Reference:
 
     def __init__(self, weights_npy: Path, rows: tuple[np.ndarray, np.ndarray] | None = None):
         torch.manual_seed(20200220)
-        self.network = _alexnet()
+        self.network = alexnet()
         weights = np.load(weights_npy, allow_pickle=True).item()
         self.scaler = _filled(StandardScaler(), weights["scaler_param"])
         self.pca = _filled(PCA(n_components=250), weights["pca_param"])
@@ -64,18 +64,7 @@ class Reference:
         return results
 
     def _respond(self, images: torch.Tensor) -> list[np.ndarray]:
-        layers = {}
-        with torch.no_grad():
-            activations = images
-            for name, module in self.network.named_modules():
-                if "." not in name:
-                    continue
-                if name == "classifier.0":
-                    activations = activations.flatten(1)
-                activations = module(activations)
-                if name in LAYERS:
-                    layers[name] = activations
-        features = torch.hstack([layers[name].flatten(1) for name in LAYERS]).numpy()
+        features = extract_features(self.network, images)
         scores = self.pca.transform(self.scaler.transform(features)).astype(np.float32)
         return [regression.predict(scores).astype(np.float32) for regression in self.regressions]
 
@@ -96,13 +85,29 @@ def transform(images: torch.Tensor) -> torch.Tensor:
     return (images - mean) / std
 
 
+def extract_features(network: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """Activations of the eight layers (n_images, 205,672) for images as `transform` gives them."""
+    layers = {}
+    with torch.no_grad():
+        activations = images
+        for name, module in network.named_modules():
+            if "." not in name:
+                continue
+            if name == "classifier.0":
+                activations = activations.flatten(1)
+            activations = module(activations)
+            if name in LAYERS:
+                layers[name] = activations
+    return torch.hstack([layers[name].flatten(1) for name in LAYERS]).numpy()
+
+
 def _filled(estimator, parameters):
     for name, value in parameters.items():
         setattr(estimator, name, value)
     return estimator
 
 
-def _alexnet() -> nn.Module:
+def alexnet() -> nn.Module:
     network = nn.Module()
     network.features = nn.Sequential(
         *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2)),
