@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from benchmarks import reference
 from torch import nn
 
 from berg import alexnet
@@ -135,3 +136,13 @@ def test_a_cache_that_cannot_be_written_is_only_slower(tmp_path, monkeypatch, ca
     monkeypatch.setenv("BERG_CACHE_DIR", str(tmp_path / "file"))
     assert len(alexnet.load_parameters()) == 16
     assert "cannot cache the network" in caplog.text
+
+
+def test_without_channels_last_the_bits_are_those_of_plain_modules(rng):
+    torch.manual_seed(20200220)
+    plain = reference.alexnet()
+    images = torch.from_numpy(rng.standard_normal((5, 3, 224, 224), dtype=np.float32))
+    with torch.inference_mode():
+        layers = alexnet.load_alexnet("cpu", channels_last=False)(images)
+    ours = alexnet.flatten_features(layers).numpy()
+    np.testing.assert_array_equal(ours, reference.extract_features(plain, images))

@@ -17,11 +17,12 @@ from berg.errors import (
 from berg.layout import NSDFiles
 from berg.nsd.design import partition_images, read_design
 from berg.nsd.rois import read_rois
+from berg.nsd.simulated import marker_path, read_marker
 from berg.nsd.survey import survey
 from berg.scoring import ncsnr_from_trials
-from berg.simulation.nsd_tree import beginning, is_simulated_tree, load_truth, simulate_nsd
+from berg.simulation.nsd_tree import beginning, load_truth, simulate_nsd
 from berg.simulation.nsd_tree.regions import draw_patches
-from berg.simulation.nsd_tree.truth import marker_path, truth_path
+from berg.simulation.nsd_tree.truth import truth_path
 
 LEVEL, N_VERTICES = 3, 642
 SUBJECTS = (1, 2, 3)
@@ -269,7 +270,7 @@ def test_an_interrupted_tree_is_completed_and_a_complete_one_kept(tree, tmp_path
 
     with pytest.raises(KeyboardInterrupt):
         simulate(tmp_path / "t", (1,), extract=fail)
-    assert is_simulated_tree(tmp_path / "t")
+    assert read_marker(tmp_path / "t")
     assert not truth_path(tmp_path / "t", 1).exists()
     files = NSDFiles(simulate(tmp_path / "t", (1,)))
     lost, kept = files.betas(1, "lh", 2), files.betas(1, "rh", 2)
@@ -290,8 +291,8 @@ def test_nothing_else_is_written_over(tree, tmp_path):
         simulate(tmp_path)
     with pytest.raises(InvalidParameterError, match=r"another simulated NSD.*\n.*seed=3"):
         simulate(tree, seed=4)
-    assert not is_simulated_tree(tmp_path)
-    assert is_simulated_tree(tree)
+    assert not read_marker(tmp_path)
+    assert read_marker(tree)
     assert json.loads(marker_path(tree).read_text())["trials_per_session"] == N_TRIALS
 
 

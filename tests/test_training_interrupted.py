@@ -21,7 +21,7 @@ from conftest import REAL_CARD
 
 # The steps of `train`, in order: stopped inside each of them, it must end the same.
 STEPS = (
-    *("write_features", "fit_components", "project", "save_fitted"),
+    *("make_features", "fit_components", "project", "save_fitted"),
     *("measure", "measure_synthetic", "regression_from_products", "save_npy", "save_metadata"),
     *("put_in_place", "keep_seconds"),
 )
@@ -41,7 +41,7 @@ def nsd_dir(tmp_path_factory, cache_dir) -> Path:
             n_train=260,
             n_test=10,
             n_val=5,
-            level=1,
+            level=3,
             show_progress=False,
         )
 
@@ -113,7 +113,7 @@ def test_stages_of_other_betas_are_made_again(nsd_dir, whole, tmp_path, monkeypa
         values = np.frombuffer(before, ">f4", offset=284).copy()
         values[:1000] *= 1.5
         betas.write_bytes(before[:284] + values.tobytes())
-        monkeypatch.setattr(building, "write_features", _stop)  # but features are not
+        monkeypatch.setattr(building, "make_features", _stop)  # but features are not
         train(nsd_dir, [1], berg_dir=tmp_path, device="cpu", show_progress=False)
     finally:
         betas.write_bytes(before)

@@ -12,7 +12,7 @@ from berg.errors import InvalidParameterError
 from berg.scoring import average_repeats, ncsnr_from_trials
 from berg.training import trials as module
 from berg.training.shown_images import Group
-from berg.training.trial_files import read_ahead
+from berg.training.trial_files import read_ahead, trial_buffers
 from berg.training.trials import reduce_trials, synthetic_trials
 from berg.training.zscores import zscore, zscore_into
 
@@ -318,7 +318,8 @@ def test_what_does_not_fit_is_refused(rng, change, message):
 
 def test_reading_ahead_gives_each_session_in_order(rng):
     sessions = [rng.random((n, 3)).astype(np.float32) for n in (2, 4, 3)]
-    for got, expected in zip(read_ahead([InMemory(s) for s in sessions]), sessions, strict=True):
+    files = [InMemory(session) for session in sessions]
+    for got, expected in zip(read_ahead(files, trial_buffers(files)), sessions, strict=True):
         np.testing.assert_array_equal(got, expected)
 
 

@@ -98,9 +98,14 @@ class AlexNet(nn.Module):
     ----------
     parameters : mapping of str to torch.Tensor
         The 16 parameters under torchvision's names, as `load_parameters` returns them.
+    channels_last : bool
+        Whether to convolve in channels-last memory, which takes a quarter less time on a CPU.
+        Without, the activations are bit for bit those of PyTorch's modules as they come.
     """
 
-    def __init__(self, parameters: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self, parameters: Mapping[str, torch.Tensor], *, channels_last: bool = True
+    ) -> None:
         super().__init__()
         # The ReLUs work in place: no layer that is read lies before one.
         # Built without storage: the parameters take the places, and no random number is
@@ -136,7 +141,8 @@ class AlexNet(nn.Module):
         self.requires_grad_(False)
         self.eval()
         # PyTorch's stubs do not know Module.to(memory_format=...).
-        self.features.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.features.to(memory_format=self._memory_format)  # type: ignore[call-overload]
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the activations of the eight layers.
@@ -158,13 +164,14 @@ class AlexNet(nn.Module):
                 (n_images, *layer.shape),
                 dtype=images.dtype,
                 device=images.device,
-                memory_format=torch.channels_last,
+                memory_format=self._memory_format,
             )
             for layer in LAYERS[:_N_CONVOLUTIONAL]
         ]
         for start in range(0, n_images, chunk):
             part = slice(start, start + chunk)
-            activations = self._read("features", self.features, images[part])
+            given = images[part].contiguous(memory_format=self._memory_format)
+            activations = self._read("features", self.features, given)
             for layer, activation in zip(layers, activations, strict=True):
                 layer[part] = activation
         return layers + self._read("classifier", self.classifier, layers[-1].flatten(1))
@@ -192,6 +199,22 @@ def flatten_features(layers: list[torch.Tensor]) -> torch.Tensor:
         Each layer flattened channel first, in the order of `LAYERS`.
     """
     return torch.cat([activations.flatten(1) for activations in layers], dim=1)
+
+
+def split_features(features: torch.Tensor) -> list[torch.Tensor]:
+    """Cut the model's feature vectors into the layers' activations: undoes `flatten_features`.
+
+    Parameters
+    ----------
+    features : torch.Tensor, shape (n_images, 205672)
+
+    Returns
+    -------
+    list of torch.Tensor, shapes (n_images, *layer.shape)
+        Views, in the order of `LAYERS`.
+    """
+    parts = torch.split(features, [layer.n_features for layer in LAYERS], dim=1)
+    return [part.reshape(-1, *layer.shape) for part, layer in zip(parts, LAYERS, strict=True)]
 
 
 def channels_last(activation: torch.Tensor) -> torch.Tensor:
@@ -296,7 +319,7 @@ def load_parameters() -> dict[str, torch.Tensor]:
     return parameters
 
 
-def load_alexnet(device: str | torch.device = "cpu") -> AlexNet:
+def load_alexnet(device: str | torch.device = "cpu", *, channels_last: bool = True) -> AlexNet:
     """Return the untrained AlexNet on a device, in eval mode and without gradients.
 
     Neither the random state of the caller nor any global flag of PyTorch is touched.
@@ -304,6 +327,8 @@ def load_alexnet(device: str | torch.device = "cpu") -> AlexNet:
     Parameters
     ----------
     device : str or torch.device
+    channels_last : bool
+        As for `AlexNet`.
 
     Returns
     -------
@@ -314,7 +339,7 @@ def load_alexnet(device: str | torch.device = "cpu") -> AlexNet:
     ModelLoadError
         If this machine draws other parameters than the model is made of.
     """
-    return AlexNet(load_parameters()).to(device)
+    return AlexNet(load_parameters(), channels_last=channels_last).to(device)
 
 
 def _parameter_names() -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -170,14 +170,38 @@ class EncodingModel(BaseModelInterface):
         ResourceError
             If the responses do not fit into memory.
         """
-        if self._loaded is None:
-            raise ModelLoadError(
-                f"the model of subject {self.subject} was cleaned up and holds no weights",
-                got=repr(self),
-                accepted="a model that is still loaded",
-                do="load it again with get_encoding_model",
-            )
-        network, encoder = self._loaded
+        network, _ = self._parts()
+        activations = (network(stimuli.normalise(batch.to(self.device))) for batch in batches)
+        return self.encode_activations(activations, n_images, show_progress)
+
+    def encode_activations(
+        self,
+        batches: Iterable[Sequence[torch.Tensor]],
+        n_images: int,
+        show_progress: bool = True,
+    ) -> Responses:
+        """Generate responses to images of which the network's activations are known.
+
+        Parameters
+        ----------
+        batches : iterable of sequence of torch.Tensor of float32, (n_batch, *layer.shape)
+            As `berg.alexnet.AlexNet` returns them, on the model's device.
+        n_images : int
+            Images in all batches together, at most.
+        show_progress : bool, default True
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        lh, rh : numpy.ndarray of float32
+            As `generate_response` returns them.
+
+        Raises
+        ------
+        ModelLoadError, FileFormatError, ResourceError
+            As `encode_prepared`.
+        """
+        _, encoder = self._parts()
         # Written once in order before they are filled in blocks: otherwise two threads ask the
         # system for the same pages at once, which costs 2 ms an image (measured, two cores).
         try:
@@ -198,9 +222,8 @@ class EncodingModel(BaseModelInterface):
             full_precision(),
         ):
             for batch in batches:
-                stop = start + len(batch)
-                activations = network(stimuli.normalise(batch.to(self.device)))
-                scores = encoder.scores(activations)
+                stop = start + len(batch[0])
+                scores = encoder.scores(batch)
                 if not torch.isfinite(scores).all():
                     raise FileFormatError(
                         f"{self.source.path} gives responses that are not finite numbers",
@@ -209,9 +232,20 @@ class EncodingModel(BaseModelInterface):
                         do="get the file from its source again, or run `berg convert --force`",
                     )
                 encoder.responses(scores, lh[start:stop], rh[start:stop])
-                bar.update(len(batch))
+                bar.update(len(batch[0]))
                 start = stop
         return lh[:start], rh[:start]
+
+    def _parts(self) -> tuple[alexnet.AlexNet, LinearEncoder]:
+        """Return network and encoder; raise if they were freed."""
+        if self._loaded is None:
+            raise ModelLoadError(
+                f"the model of subject {self.subject} was cleaned up and holds no weights",
+                got=repr(self),
+                accepted="a model that is still loaded",
+                do="load it again with get_encoding_model",
+            )
+        return self._loaded
 
     def get_metadata(self) -> dict[str, Any]:
         """Return the subject's metadata, read anew from disk.

@@ -135,7 +135,7 @@ def nsd() -> None:
 @click.option("--val-images", type=int, default=60, show_default=True)
 @click.option(
     "--level",
-    type=click.IntRange(1, 7),
+    type=click.IntRange(3, 7),
     default=7,
     show_default=True,
     help="Resolution of the brain: 7 is fsaverage; 4 has 2,562 vertices and smaller images.",

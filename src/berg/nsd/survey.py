@@ -25,6 +25,7 @@ from berg.nsd.maps import Float32s, read_ncsnr
 from berg.nsd.missing import ACCESS, files_not_found
 from berg.nsd.rois import Rois, read_rois, roi_files
 from berg.nsd.sessions import SESSIONS_DO, session_files
+from berg.nsd.simulated import read_marker
 
 Indices = npt.NDArray[np.int64]
 _HEMIS = ("lh", "rh")
@@ -82,12 +83,15 @@ class NSDData:
     synthetic_images : (n_trials,) int64
         0-based image of each trial of NSD-synthetic.
     subjects : dict of int to SubjectData
+    simulated : bool
+        Whether the dataset says that it is a simulated one.
     """
 
     files: NSDFiles
     design: Design
     synthetic_images: Indices
     subjects: Mapping[int, SubjectData]
+    simulated: bool = False
 
 
 def survey(
@@ -143,6 +147,7 @@ def survey(
             subject: _survey_subject(files, design, synthetic, n_images, subject, used[subject])
             for subject in wanted
         },
+        simulated=read_marker(files.nsd_dir) is not None,
     )
 
 

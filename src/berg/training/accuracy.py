@@ -5,28 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from berg.alexnet import split_features
 from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.devices import pick_device
 from berg.errors import InvalidParameterError
 from berg.layout import as_berg_dir
 from berg.metadata import Metadata, load_metadata, save_metadata
 from berg.model import EncodingModel
-from berg.nsd.images import CoreImages, SyntheticImages
 from berg.nsd.survey import survey
 from berg.scoring import Scores, score_responses
-from berg.simulation.nsd_tree import is_simulated_tree
 from berg.toolkit import BERG
 from berg.training.building import check_sizes
-from berg.training.description import add_accuracy, describe_data
-from berg.training.features import ImageSource, prepared_batches
-from berg.training.measured import measure, measure_synthetic
+from berg.training.description import DATASETS, add_accuracy, describe_data
+from berg.training.feature_store import FeatureStore
+from berg.training.features import BATCH_SIZE, make_features
+from berg.training.measured import all_buffers, measure, measure_synthetic
 from berg.training.publish import check_vacant
 from berg.training.stages import keep_seconds, lock
 from berg.training.workspace import HEMIS, Workspace
@@ -34,7 +35,6 @@ from berg.training.workspace import HEMIS, Workspace
 logger = logging.getLogger(__name__)
 
 Float32s = NDArray[np.float32]
-Responses = dict[str, Float32s]
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,8 @@ def evaluate(
         known = load_metadata(files.metadata(number)) if files.metadata(number).exists() else None
         wanted = _sessions(known, n_sessions)
         nsd = survey(nsd_dir, [number], wanted)
-        simulated = is_simulated_tree(nsd.files.nsd_dir)
-        check_sizes(card, nsd, simulated)
-        work = Workspace(card, files, nsd, number, target.type, simulated=simulated)
+        check_sizes(card, nsd)
+        work = Workspace(card, files, nsd, number, target.type)
         model = BERG(root).get_encoding_model(model_id, device, subject=number)
         if known is None or "trained_by" not in known.get("provenance", {}):
             check_vacant([files.metadata(number)], overwrite)
@@ -165,28 +164,27 @@ def _test_subject(
         return now
 
     now = time.perf_counter()
+    buffers = all_buffers(work)
     for hemi in HEMIS:
         if not work.measured(hemi).is_finished:
-            measure(work, hemi, show_progress=show_progress)
-        measure_synthetic(work, hemi)
+            measure(work, hemi, buffers=buffers, show_progress=show_progress)
+        measure_synthetic(work, hemi, buffers=buffers)
+    del buffers
     now = timed("measured responses", now)
+    make_features(work, model.device, training=False, show_progress=show_progress)
+    now = timed("features", now)
 
-    partition, data = work.data.partition, work.data
     if known is not None:
         _check_same_images(work, known)
     metadata = known or describe_data(work)
     accuracy: dict[tuple[str, str], Scores] = {}
-    with CoreImages(work.nsd.files) as core, SyntheticImages(work.nsd.files, work.subject) as odd:
-        for dataset, images, ids in (
-            ("nsdcore", core, partition.test),
-            ("nsdsynthetic", odd, np.arange(data.n_synthetic)),
-        ):
-            predicted = _predict(model, images, ids, show_progress)
-            now = timed("predictions", now)
-            for hemi in HEMIS:
-                accuracy[hemi, dataset] = _score(work, hemi, dataset, predicted.pop(hemi))
-                add_accuracy(metadata, hemi, dataset, accuracy[hemi, dataset])
-            now = timed("accuracy", now)
+    for dataset in DATASETS:
+        predicted = dict(zip(HEMIS, _predict(work, model, dataset, show_progress), strict=True))
+        now = timed("predictions", now)
+        for hemi in HEMIS:
+            accuracy[hemi, dataset] = _score(work, hemi, dataset, predicted.pop(hemi))
+            add_accuracy(metadata, hemi, dataset, accuracy[hemi, dataset])
+        now = timed("accuracy", now)
     metadata["provenance"]["tested_weights_sha256"] = model.source.fingerprint()
     path = work.files.metadata(work.subject)
     save_metadata(path, metadata)
@@ -196,10 +194,31 @@ def _test_subject(
 
 
 def _predict(
-    model: EncodingModel, images: ImageSource, ids: NDArray[np.int64], show_progress: bool
-) -> Responses:
-    batches = prepared_batches(images, ids, model.resize_device)
-    return dict(zip(HEMIS, model.encode_prepared(batches, len(ids), show_progress), strict=True))
+    work: Workspace, model: EncodingModel, dataset: str, show_progress: bool
+) -> tuple[Float32s, Float32s]:
+    """Ask the model for the responses to a set of images, from their stored features."""
+    shared, colour = work.shared_features, work.colour_features
+    if dataset == "nsdcore":
+        wanted = np.isin(work.nsd.design.shared_images, work.data.partition.test)
+        stores = [FeatureStore.open(shared / "core.features")]
+    else:
+        wanted = np.ones(work.data.n_synthetic, np.bool_)
+        stores = [
+            FeatureStore.open(path)
+            for path in (shared / "synthetic.features", colour / "colour.features")
+        ]
+
+    def activations() -> Iterator[list[torch.Tensor]]:
+        first = 0
+        for store in stores:
+            for start in range(0, store.shape[0], BATCH_SIZE):
+                rows = store.read_rows(start, min(start + BATCH_SIZE, store.shape[0]))
+                chosen = rows[wanted[first : first + len(rows)]]
+                first += len(rows)
+                if len(chosen):
+                    yield split_features(torch.from_numpy(chosen).to(model.device))
+
+    return model.encode_activations(activations(), int(wanted.sum()), show_progress)
 
 
 def _score(work: Workspace, hemi: str, dataset: str, predicted: Float32s) -> Scores:

@@ -17,9 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from berg.alexnet import load_alexnet
 from berg.catalog import DEFAULT_MODEL_ID, ModelCard, find_card
 from berg.devices import pick_device
 from berg.errors import FileFormatError
@@ -33,17 +31,16 @@ from berg.fitting import (
 )
 from berg.layout import as_berg_dir
 from berg.metadata import save_metadata
-from berg.nsd.images import CoreImages, SyntheticImages
 from berg.nsd.survey import NSDData, survey
-from berg.simulation.nsd_tree import is_simulated_tree
 from berg.training.description import describe_training
 from berg.training.feature_store import FeatureStore
-from berg.training.features import write_features
+from berg.training.features import make_features
 from berg.training.fitted import load_fitted, save_fitted
-from berg.training.measured import measure, measure_synthetic
+from berg.training.measured import all_buffers, measure, measure_synthetic
 from berg.training.plan import Sizes, bytes_in, check_resources, plan_training
 from berg.training.publish import check_vacant, put_in_place
 from berg.training.stages import keep_seconds, lock
+from berg.training.trial_files import Buffers
 from berg.training.trials import Group
 from berg.training.workspace import HEMIS, Workspace
 from berg.weights import RegressionParams, save_npy
@@ -139,25 +136,20 @@ def train(
     target = pick_device(device)
     nsd = survey(nsd_dir, numbers, n_sessions)
     files = card.files(as_berg_dir(berg_dir))
-    simulated = is_simulated_tree(nsd.files.nsd_dir)
-    check_sizes(card, nsd, simulated)
-    works = [
-        Workspace(card, files, nsd, number, target.type, ridge, simulated) for number in numbers
-    ]
+    check_sizes(card, nsd)
+    works = [Workspace(card, files, nsd, number, target.type, ridge) for number in numbers]
     for work in works:
         _check_start(work, overwrite, tell)
     return [_train_subject(work, target, show_progress, tell) for work in works]
 
 
-def check_sizes(card: ModelCard, nsd: NSDData, simulated: bool) -> None:
-    """Refuse data that are not of fsaverage, unless they are simulated.
+def check_sizes(card: ModelCard, nsd: NSDData) -> None:
+    """Refuse data that are not of fsaverage; a small simulated brain is good for trying out.
 
     Parameters
     ----------
     card : ModelCard
     nsd : NSDData
-    simulated : bool
-        Whether the data are simulated: a small brain is then good for trying things out.
 
     Raises
     ------
@@ -165,7 +157,7 @@ def check_sizes(card: ModelCard, nsd: NSDData, simulated: bool) -> None:
         If a hemisphere has another number of vertices than the model.
     """
     for subject, data in nsd.subjects.items():
-        if data.n_vertices != card.n_vertices and not simulated:
+        if data.n_vertices != card.n_vertices and not nsd.simulated:
             raise FileFormatError(
                 f"the betas of subject {subject} are not on the surface of the model",
                 got=f"{data.n_vertices} vertices a hemisphere",
@@ -231,18 +223,20 @@ def _make_stages(work: Workspace, device: torch.device, show_progress: bool) -> 
     dict of str to float
         Seconds that the subject's stages took, now or before they were interrupted.
     """
-    stages = [work.features, work.components, work.model]
+    stages = [work.colour_features, work.features, work.components, work.model]
     for hemi in HEMIS:
         stages += [work.trials(hemi), work.synthetic(hemi)]
     if not work.shared_features.is_finished:
         stages.insert(0, work.shared_features)
     if not work.model.is_finished:
         if not work.components.is_finished:
-            _make_features(work, device, show_progress)
+            make_features(work, device, training=True, show_progress=show_progress)
             _make_components(work, show_progress)
+        buffers = all_buffers(work)
         for hemi in HEMIS:
-            _make_trials(work, hemi, show_progress)
-            measure_synthetic(work, hemi)
+            _make_trials(work, hemi, buffers, show_progress)
+            measure_synthetic(work, hemi, buffers=buffers)
+        del buffers
         _make_model(work)
     seconds = {stage.name: stage.seconds for stage in stages if stage.is_finished}
     _publish(work)
@@ -250,36 +244,6 @@ def _make_stages(work: Workspace, device: torch.device, show_progress: bool) -> 
     for stage in (work.model, work.features, work.components, *map(work.trials, HEMIS)):
         stage.remove()
     return seconds
-
-
-def _make_features(work: Workspace, device: torch.device, show_progress: bool) -> None:
-    network = load_alexnet(device)
-    shared, own = work.shared_features, work.features
-    synthetic_ids = np.arange(work.data.n_synthetic)
-    n_shared = work.data.n_synthetic - work.data.n_colour
-    with (
-        CoreImages(work.nsd.files) as core,
-        SyntheticImages(work.nsd.files, work.subject) as synthetic,
-    ):
-
-        def write(path: Path, images: CoreImages | SyntheticImages, ids: NDArray[np.int64]) -> None:
-            with tqdm(
-                total=len(ids),
-                desc=f"Features, {path.stem}",
-                unit="image",
-                disable=not show_progress,
-            ) as bar:
-                write_features(path, images, ids, network, device, bar)
-
-        with lock(shared.folder, wait=True):
-            if not shared.is_finished:
-                with shared.make() as folder:
-                    write(folder / "core.features", core, work.nsd.design.shared_images)
-                    write(folder / "synthetic.features", synthetic, synthetic_ids[:n_shared])
-        if not own.is_finished:
-            with own.make() as folder:
-                write(folder / "colour.features", synthetic, synthetic_ids[n_shared:])
-                write(folder / "train.features", core, work.data.partition.train)
 
 
 def _make_components(work: Workspace, show_progress: bool) -> None:
@@ -297,11 +261,14 @@ def _make_components(work: Workspace, show_progress: bool) -> None:
         np.save(folder / "train_scores.npy", fitted.scores)
         np.save(folder / "val_scores.npy", core[np.searchsorted(ids, partition.val)])
         np.save(folder / "test_scores.npy", core[np.searchsorted(ids, partition.test)])
-        synthetic = [scores(shared / "synthetic.features"), scores(own / "colour.features")]
+        synthetic = [
+            scores(shared / "synthetic.features"),
+            scores(work.colour_features / "colour.features"),
+        ]
         np.save(folder / "nsdsynthetic_scores.npy", np.concatenate(synthetic))
 
 
-def _make_trials(work: Workspace, hemi: str, show_progress: bool) -> None:
+def _make_trials(work: Workspace, hemi: str, buffers: Buffers, show_progress: bool) -> None:
     stage = work.trials(hemi)
     if stage.is_finished and work.measured(hemi).is_finished:
         return
@@ -311,7 +278,7 @@ def _make_trials(work: Workspace, hemi: str, show_progress: bool) -> None:
     if work.ridge:
         groups.append(Group(partition.val, validation_rows(val, train)))
     with stage.make() as folder:
-        reduced = measure(work, hemi, groups, show_progress=show_progress)
+        reduced = measure(work, hemi, groups, buffers=buffers, show_progress=show_progress)
         for name, products in zip(("train", "val"), reduced.products, strict=False):
             np.save(folder / f"{name}_products.npy", products)
 

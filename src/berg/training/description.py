@@ -46,10 +46,10 @@ def describe_data(workspace: Workspace) -> Metadata:
         "test_img_num": partition.test,
     }
     provenance = {
-        "simulated": workspace.simulated,
+        "simulated": workspace.nsd.simulated,
         "dataset": "a simulated tree in the layout of the Natural Scenes Dataset: these responses "
         "were never measured in a brain"
-        if workspace.simulated
+        if workspace.nsd.simulated
         else "Natural Scenes Dataset, betas_fithrf_GLMdenoise_RR on fsaverage",
         "subject": subject,
         "n_sessions": data.n_sessions,

@@ -7,12 +7,34 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
+from berg.training.trial_files import Buffers, trial_buffers
 from berg.training.trials import Group, ReducedTrials, reduce_trials, synthetic_trials
-from berg.training.workspace import Workspace
+from berg.training.workspace import HEMIS, Workspace
+
+
+def all_buffers(workspace: Workspace) -> Buffers:
+    """Make buffers for any of a subject's beta files.
+
+    Parameters
+    ----------
+    workspace : Workspace
+
+    Returns
+    -------
+    pair of (n_numbers,) float32
+    """
+    data = workspace.data
+    betas = [data.betas[hemi][0] for hemi in HEMIS]
+    return trial_buffers([*betas, *(data.synthetic_betas[hemi] for hemi in HEMIS)])
 
 
 def measure(
-    workspace: Workspace, hemi: str, groups: Sequence[Group] = (), *, show_progress: bool = True
+    workspace: Workspace,
+    hemi: str,
+    groups: Sequence[Group] = (),
+    *,
+    buffers: Buffers | None = None,
+    show_progress: bool = True,
 ) -> ReducedTrials:
     """Go through a hemisphere's sessions, and keep the responses to the test images.
 
@@ -26,6 +48,8 @@ def measure(
     hemi : {"lh", "rh"}
     groups : sequence of Group
         What else to sum up on the way.
+    buffers : pair of (n_numbers,) float32, optional
+        From `all_buffers`, for those who measure one thing after the other.
     show_progress : bool
         Whether to show a progress bar.
 
@@ -52,6 +76,7 @@ def measure(
             workspace.nsd.design.trial_images(workspace.subject, data.n_sessions),
             groups,
             data.partition.test,
+            buffers=buffers,
             bar=bar,
         )
     if not stage.is_finished:
@@ -61,7 +86,7 @@ def measure(
     return reduced
 
 
-def measure_synthetic(workspace: Workspace, hemi: str) -> None:
+def measure_synthetic(workspace: Workspace, hemi: str, *, buffers: Buffers | None = None) -> None:
     """Average the responses to NSD-synthetic, and estimate its noise ceiling.
 
     The stage `Workspace.synthetic` is finished afterwards: ``responses.npy``, float32
@@ -71,6 +96,8 @@ def measure_synthetic(workspace: Workspace, hemi: str) -> None:
     ----------
     workspace : Workspace
     hemi : {"lh", "rh"}
+    buffers : pair of (n_numbers,) float32, optional
+        As for `measure`.
 
     Raises
     ------
@@ -84,7 +111,9 @@ def measure_synthetic(workspace: Workspace, hemi: str) -> None:
         return
     with stage.make() as folder:
         found = synthetic_trials(
-            workspace.data.synthetic_betas[hemi], workspace.nsd.synthetic_images
+            workspace.data.synthetic_betas[hemi],
+            workspace.nsd.synthetic_images,
+            buffers=buffers,
         )
         np.save(folder / "responses.npy", found.means)
         np.save(folder / "ncsnr.npy", found.ncsnr)

@@ -13,6 +13,7 @@ from berg.errors import InvalidParameterError
 
 Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
+Buffers = tuple[Float32s, Float32s]
 
 
 class TrialFile(Protocol):
@@ -56,28 +57,53 @@ def check_sessions(sessions: Sequence[TrialFile], n_trials: int) -> None:
         )
 
 
-def read_ahead(sessions: Sequence[TrialFile]) -> Iterator[Float32s]:
+def trial_buffers(files: Sequence[TrialFile]) -> Buffers:
+    """Make the two buffers that `read_ahead` takes turns with, for one call of it after another.
+
+    The system gives fresh memory at half the speed at which a session is read into memory that
+    is there (measured: 1.1 s for 491 MB).
+
+    Parameters
+    ----------
+    files : sequence of TrialFile
+        All that will be read.
+
+    Returns
+    -------
+    pair of (n_numbers,) float32
+        Each as long as the largest file.
+    """
+    n_numbers = max(file.n_trials * file.n_vertices for file in files)
+    return np.empty(n_numbers, np.float32), np.empty(n_numbers, np.float32)
+
+
+def read_into(file: TrialFile, buffer: Float32s) -> Float32s:
+    """Read a file into the beginning of a buffer; return that, (n_trials, n_vertices)."""
+    n_numbers = file.n_trials * file.n_vertices
+    return file.read(buffer[:n_numbers].reshape(file.n_trials, file.n_vertices))
+
+
+def read_ahead(sessions: Sequence[TrialFile], buffers: Buffers) -> Iterator[Float32s]:
     """Read sessions in order, the next one in a thread while the caller computes.
 
     Parameters
     ----------
     sessions : sequence of TrialFile
         At least one; all of one number of vertices.
+    buffers : pair of (n_numbers,) float32
+        From `trial_buffers`.
 
     Yields
     ------
     (n_trials, n_vertices) float32
         Overwritten once the next one is asked for: two buffers take turns.
     """
-    shape = max(file.n_trials for file in sessions), sessions[0].n_vertices
-    buffers = [np.empty(shape, np.float32) for _ in sessions[:2]]
     with ThreadPoolExecutor(1) as reader:
-        pending = reader.submit(sessions[0].read, buffers[0][: sessions[0].n_trials])
+        pending = reader.submit(read_into, sessions[0], buffers[0])
         for i, following in enumerate([*sessions[1:], None]):
             trials = pending.result()
             if following is not None:
-                out = buffers[(i + 1) % 2][: following.n_trials]
-                pending = reader.submit(following.read, out)
+                pending = reader.submit(read_into, following, buffers[(i + 1) % 2])
             yield trials
 
 

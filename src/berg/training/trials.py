@@ -25,7 +25,15 @@ from tqdm import tqdm
 
 from berg.scoring import average_repeats, ncsnr_from_trials
 from berg.training.shown_images import Group, ShownImages, match_images
-from berg.training.trial_files import TrialFile, check_sessions, lacking_vertices, read_ahead
+from berg.training.trial_files import (
+    Buffers,
+    TrialFile,
+    check_sessions,
+    lacking_vertices,
+    read_ahead,
+    read_into,
+    trial_buffers,
+)
 from berg.training.zscores import zscore, zscore_into
 
 Float32s = npt.NDArray[np.float32]
@@ -71,6 +79,7 @@ def reduce_trials(
     groups: Sequence[Group],
     kept: Int64s,
     *,
+    buffers: Buffers | None = None,
     bar: tqdm[Any] | None = None,
 ) -> ReducedTrials:
     """Z-score each session's trials, average the repeats of each image, and reduce.
@@ -89,6 +98,8 @@ def reduce_trials(
         What to sum up. An image may be in several groups; one that is never shown adds nothing.
     kept : (n_kept,) int64
         Ids of the images whose mean responses are wanted themselves.
+    buffers : pair of (n_numbers,) float32, optional
+        From `trial_buffers`, for those who reduce one hemisphere after the other.
     bar : tqdm, optional
         Goes forward by one per session.
 
@@ -103,6 +114,7 @@ def reduce_trials(
         If sessions, images and rows do not fit together.
     """
     check_sessions(sessions, len(image))
+    buffers = buffers or trial_buffers(sessions)
     ends = np.cumsum([file.n_trials for file in sessions])
     shown = match_images(np.split(image, ends[:-1]), groups, kept)
     n_vertices = sessions[0].n_vertices
@@ -114,7 +126,7 @@ def reduce_trials(
     )
     irregular = np.zeros(n_vertices, np.bool_)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for session, trials in enumerate(read_ahead(sessions)):
+        for session, trials in enumerate(read_ahead(sessions, buffers)):
             irregular |= _add_session(result, trials, session, shown, lacking, pool)
             if bar is not None:
                 bar.update()
@@ -125,7 +137,7 @@ def reduce_trials(
         n_vertices,
         np.count_nonzero(irregular),
     )
-    _reduce_again(result, sessions, shown, np.flatnonzero(irregular))
+    _reduce_again(result, sessions, shown, np.flatnonzero(irregular), buffers)
     return result
 
 
@@ -218,7 +230,11 @@ def _trial_weights(shown: ShownImages, session: int) -> Iterator[tuple[slice | I
 
 
 def _reduce_again(
-    result: ReducedTrials, sessions: Sequence[TrialFile], shown: ShownImages, vertices: Int64s
+    result: ReducedTrials,
+    sessions: Sequence[TrialFile],
+    shown: ShownImages,
+    vertices: Int64s,
+    buffers: Buffers,
 ) -> None:
     """Overwrite some vertices of the result, whatever trials they miss."""
     n_shown = len(shown.repeats)
@@ -231,19 +247,19 @@ def _reduce_again(
             len(chunks),
         )
     for chunk in chunks:
-        means = _mean_responses(sessions, shown, chunk)
+        means = _mean_responses(sessions, shown, chunk, buffers)
         for products, rows in zip(result.products, shown.rows, strict=True):
             products[:, chunk] = rows.T @ means
         result.means[:, chunk] = np.where(shown.kept[:, None] >= 0, means[shown.kept], 0.0)
 
 
 def _mean_responses(
-    sessions: Sequence[TrialFile], shown: ShownImages, vertices: Int64s
+    sessions: Sequence[TrialFile], shown: ShownImages, vertices: Int64s, buffers: Buffers
 ) -> Float32s:
     """Average the repeats that exist of every image, at some vertices: (n_shown, n_vertices)."""
     means = np.zeros((len(shown.repeats), len(vertices)), np.float32)
     present = np.zeros(means.shape, np.int32)
-    for trials, image in zip(read_ahead(sessions), shown.image, strict=True):
+    for trials, image in zip(read_ahead(sessions, buffers), shown.image, strict=True):
         for piece in _slices(len(vertices), _PIECE_WIDTH):
             z = zscore(trials[:, vertices[piece]])
             exists = ~np.isnan(z)
@@ -273,7 +289,9 @@ class SyntheticTrials:
     n_missing: Counts
 
 
-def synthetic_trials(file: TrialFile, image: Int64s) -> SyntheticTrials:
+def synthetic_trials(
+    file: TrialFile, image: Int64s, *, buffers: Buffers | None = None
+) -> SyntheticTrials:
     """Z-score one session, average the repeats of each image, and estimate the ncsnr.
 
     Parameters
@@ -283,6 +301,8 @@ def synthetic_trials(file: TrialFile, image: Int64s) -> SyntheticTrials:
     image : (n_trials,) int64
         Image of each trial, 0-based; every image up to the largest occurs, and at least
         one occurs twice.
+    buffers : pair of (n_numbers,) float32, optional
+        As for `reduce_trials`.
 
     Returns
     -------
@@ -295,7 +315,7 @@ def synthetic_trials(file: TrialFile, image: Int64s) -> SyntheticTrials:
         If `image` does not fit the file, or no image is repeated.
     """
     check_sessions([file], len(image))
-    trials = file.read()
+    trials = read_into(file, (buffers or trial_buffers([file]))[0])
     result = SyntheticTrials(
         np.empty((image.max() + 1, file.n_vertices), np.float32),
         np.empty(file.n_vertices, np.float32),

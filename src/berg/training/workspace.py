@@ -3,6 +3,7 @@
 ::
 
     shared_features ─┐
+    colour_features ─┤
     features ────────┴► components ─► trials_lh, trials_rh ─► model ─► published
                           measured_lh, measured_rh ─┐
                           synthetic_lh, synthetic_rh ┴► accuracy (`berg test`)
@@ -52,8 +53,6 @@ class Workspace:
         ``"cpu"``, ``"cuda"`` or ``"mps"``: the kinds differ in rounding.
     ridge : bool
         Whether penalties are chosen on the validation images.
-    simulated : bool
-        Whether the dataset is a simulated one.
     """
 
     card: ModelCard
@@ -62,7 +61,6 @@ class Workspace:
     subject: int
     device_type: str = "cpu"
     ridge: bool = False
-    simulated: bool = False
 
     @property
     def folder(self) -> Path:
@@ -89,17 +87,23 @@ class Workspace:
 
     @cached_property
     def features(self) -> Stage:
-        """Features of the subject's own images: training, and NSD-synthetic's colour images."""
-        files = self.nsd.files
+        """Features of the training images."""
         return Stage(
             self.folder / "features",
             {
                 **self._network,
-                "stimuli": self._identities(
-                    files.stimuli, files.synthetic_colour_stimuli(self.subject)
-                ),
+                "stimuli": self._identities(self.nsd.files.stimuli),
                 "images": _digest(self.data.partition.train),
             },
+        )
+
+    @cached_property
+    def colour_features(self) -> Stage:
+        """Features of the images of NSD-synthetic whose colours were made for the subject."""
+        colour = self.nsd.files.synthetic_colour_stimuli(self.subject)
+        return Stage(
+            self.folder / "colour_features",
+            {**self._network, "stimuli": self._identities(colour)},
         )
 
     @cached_property
@@ -111,6 +115,7 @@ class Workspace:
             {
                 "features": self.features.fingerprint,
                 "shared_features": self.shared_features.fingerprint,
+                "colour_features": self.colour_features.fingerprint,
                 "n_components": self.card.n_components,
                 "images": _digest(partition.val, partition.test),
             },

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from berg.atomic import write_atomically
 from berg.errors import InvalidParameterError, MissingExtraError, ResourceError
+from berg.nsd.simulated import marker_path, read_marker
 from berg.simulation.natural_images import check_photographs
-from berg.simulation.nsd_tree.truth import marker_path, read_marker
 
 
 def check_extras() -> None:

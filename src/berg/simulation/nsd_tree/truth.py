@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,25 +77,6 @@ class Truth:
 def truth_path(nsd_dir: Path, subject: int) -> Path:
     """Where a subject's ground truth lies."""
     return nsd_dir / "simulation" / f"subj{subject:02d}_truth.npz"
-
-
-def marker_path(nsd_dir: Path) -> Path:
-    """Where a tree says that it is simulated, and how it was made."""
-    return nsd_dir / "simulation" / "simulated.json"
-
-
-def read_marker(nsd_dir: Path) -> dict[str, object] | None:
-    """Return how a simulated tree was made, or None if the directory is not one."""
-    try:
-        marker = json.loads(marker_path(nsd_dir).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) and marker.get("simulated") is True else None
-
-
-def is_simulated_tree(nsd_dir: str | os.PathLike[str]) -> bool:
-    """Return whether a directory is a simulated NSD tree, and not the Natural Scenes Dataset."""
-    return read_marker(Path(nsd_dir)) is not None
 
 
 def save_truth(nsd_dir: Path, subject: int, truth: Truth) -> None:
