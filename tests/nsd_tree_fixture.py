@@ -110,7 +110,10 @@ def write_nsd(nsd_dir: Path, subjects: tuple[int, ...] = (1, 2), seed: int = 0) 
                 files.roi_names(subject, collection).write_text("\n".join(lines) + "\n")
         for hemi in ("lh", "rh"):
             numbers(files.white_to_fsaverage(subject, hemi), 1, 1 + N_NATIVE, N_VERTICES)
-            maps(files.ncsnr(subject, hemi), N_VERTICES)
+            path = files.ncsnr(subject, hemi)
+            maps(path, N_VERTICES)
+            tree.arrays[path] = abs(tree.arrays[path])
+            write_mgh(path, tree.arrays[path])
             maps(files.synthetic_betas(subject, hemi), N_VERTICES, len(SYNTHETIC_ORDER))
             for session in range(1, N_SESSIONS + 1):
                 maps(files.betas(subject, hemi, session), N_VERTICES, N_TRIALS)

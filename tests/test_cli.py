@@ -277,7 +277,7 @@ def test_the_catalog_and_the_card(here):
 
 def test_version_and_help():
     assert run("--version").stdout == f"berg, version {berg.__version__}\n"
-    commands = ("demo", "encode", "list", "describe", "metadata", "convert")
+    commands = ("demo", "encode", "list", "describe", "metadata", "convert", "train", "test", "nsd")
     assert all(f"\n  {command} " in run("--help").stdout for command in commands)
     for command in commands:
         assert run(command, "-h").stdout.startswith("Usage: ")

@@ -24,6 +24,7 @@ from berg.simulation.natural_images import photograph_crops
 from berg.surface.fsaverage import neighbours
 from berg.weights import load_npy
 from conftest import MODEL_ID, REAL_CARD
+from documented import blocks, outputs, section
 
 N_VERTICES = REAL_CARD.n_vertices
 HEMIS = ("lh", "rh")
@@ -224,13 +225,10 @@ def test_loading_a_region_leaves_the_other_coefficients_on_disk(demo):
 
 
 def test_the_readmes_examples_run_and_print_what_it_says(demo, tmp_path, monkeypatch, capsys):
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    code = "\n".join(blocks)
+    code = "\n".join(blocks(section("README.md"), "python"))
     assert '"path/to/brain-encoding-response-generator"' in code
     monkeypatch.chdir(tmp_path)
     exec(code.replace("path/to/brain-encoding-response-generator", str(demo.berg_dir)), {})
-    printed = capsys.readouterr().out.splitlines()
-    assert printed == re.findall(r"^# (.*)$", code, flags=re.MULTILINE)
+    assert capsys.readouterr().out.splitlines() == outputs(code)
     with Image.open(tmp_path / "mean.png") as picture:
         assert picture.width > 1000

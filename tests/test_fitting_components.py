@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from berg.errors import InvalidParameterError
-from berg.fitting import feature_blocks, fit_components, project
+from berg.fitting import eigenvectors, feature_blocks, fit_components, project
 from berg.fitting.eigenvectors import leading_eigenvectors
 from berg.training.feature_store import FeatureStore
 
@@ -213,6 +213,34 @@ def test_leading_eigenvectors(rng, values, dense_up_to):
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(40), atol=1e-12)
     residual = np.linalg.norm(matrix @ vectors - vectors * found, axis=0)
     assert (residual <= np.maximum(1.1e-9 * found, 1e-12)).all()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(1, 601) ** -0.9,  # as of AlexNet's features
+        np.maximum(np.arange(1, 601) ** -2.0 - 3e-4, 0),
+        np.repeat(np.geomspace(1, 1e-6, 150), 4),
+    ],
+)
+def test_the_krylov_space_itself_converges(rng, values):
+    found = eigenvectors._block_krylov(spectrum(values, rng)[0], 40)
+    assert found is not None
+    np.testing.assert_allclose(found[0], values[:40], rtol=1e-9)
+
+
+def test_a_flat_spectrum_is_left_to_lapack_once_the_largest_space_was_tried(rng, monkeypatch):
+    tried = []
+    eigh = eigenvectors.scipy.linalg.eigh
+
+    def spy(matrix, **options):
+        tried.append(len(matrix))
+        return eigh(matrix, **options)
+
+    monkeypatch.setattr(eigenvectors.scipy.linalg, "eigh", spy)
+    matrix, _ = spectrum(np.linspace(1, 0.5, 600), rng)
+    assert eigenvectors._block_krylov(matrix, 40) is None
+    assert tried[-1] == 288  # up to 600 / 2 directions, in blocks of 16
 
 
 def test_eigenvectors_are_the_same_every_time(rng):

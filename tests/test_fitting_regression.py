@@ -190,6 +190,38 @@ def test_penalties_that_are_none(data, penalties, match):
         ridge_of(*data, penalties)
 
 
+def test_missing_validation_responses_are_not_measured_zeros(data):
+    scores, responses, val_scores, val_responses = data
+    exists = np.ones(val_responses.shape, bool)
+    exists[5:, 3] = False  # of a vertex that follows the scores, 20 of 25
+    exists[:, 4] = False
+    n_present = exists.sum(axis=0)
+    products = regression_rows(scores).T @ responses
+    rows = validation_rows(val_scores, scores)
+    given = (products, scores, rows.T @ (exists * val_responses), val_scores)
+    as_zeros = fit_ridge(*given)[1]
+    ours, penalty = fit_ridge(*given, n_present=n_present)
+    whole, expected = fit_ridge(products, scores, rows.T @ val_responses, val_scores)
+    others = np.delete(np.arange(60), [3, 4])
+    np.testing.assert_array_equal(penalty[others], expected[others])
+    np.testing.assert_array_equal(ours.coef_[others], whole.coef_[others])
+    assert penalty[3] < as_zeros[3]
+    assert penalty[4] == 0 < as_zeros[4]
+    plain = LinearRegression().fit(scores, responses)
+    # whatever there is to choose from; float32, of sums of 40 numbers of size ten
+    ours, penalty = fit_ridge(*given, [10.0], n_present=n_present)
+    np.testing.assert_allclose(ours.coef_[4], plain.coef_[4], atol=2e-5)
+    assert penalty[4] == 0 < penalty[3]
+
+
+@pytest.mark.parametrize("n_present", [np.full(59, 25), np.full(60, 26), np.full(60, -1)])
+def test_numbers_of_validation_images_that_cannot_be(data, n_present):
+    scores, _, val_scores, _ = data
+    zeros = np.zeros((13, 60))
+    with pytest.raises(InvalidParameterError, match=r"shape \(60,\), 0 to 25"):
+        fit_ridge(zeros, scores, zeros, val_scores, n_present=n_present)
+
+
 def test_ridge_refuses_what_does_not_fit(data):
     scores, responses, val_scores, val_responses = data
     with pytest.raises(InvalidParameterError, match="without validation images"):

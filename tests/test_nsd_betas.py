@@ -14,6 +14,7 @@ from berg.nsd import betas as betas_module
 from berg.nsd.betas import BetaFile, open_betas
 from berg.nsd.design import Design
 from berg.nsd.sessions import find_sessions
+from berg.nsd.simulated import marker_path
 from nsd_tree_fixture import N_TRIALS, N_VERTICES, write_mgh, write_nsd
 
 HEADER_BYTES = 284
@@ -76,11 +77,11 @@ def test_refuses_an_array_that_cannot_hold_the_trials(stored, out):
 @given(trials=st.lists(st.integers(0, 6), max_size=12))
 def test_reads_single_trials_in_any_order(tmp_path_factory, trials):
     path = tmp_path_factory.getbasetemp() / "rh.betas.mgh"
-    values = np.random.default_rng(1).standard_normal((5, 7)).astype(np.float32)
+    values = np.random.default_rng(1).standard_normal((6, 7)).astype(np.float32)
     if not path.exists():
         write_mgh(path, values)
     read = open_betas(path).read_trials(trials)
-    assert read.shape == (len(trials), 5)
+    assert read.shape == (len(trials), 6)
     np.testing.assert_array_equal(read, values.T[np.array(trials, int)])
 
 
@@ -93,8 +94,25 @@ def test_trials_that_are_not_there(stored, trials):
 def test_a_footer_is_allowed(stored):
     path, values = stored
     with path.open("ab") as file:
-        file.write(b"footer" * 10)
+        file.write(b"footer" * 5)
     np.testing.assert_array_equal(open_betas(path).read(), values.T)
+
+
+def test_more_trials_than_the_header_says(stored):
+    path, values = stored
+    write_mgh(path, values)
+    patched(path, 16, struct.pack(">i", 6))
+    with pytest.raises(FileFormatError, match="more trials than its header says"):
+        open_betas(path)
+
+
+@pytest.mark.parametrize("vertices", [slice(0, 3), slice(4, 5), slice(10, 13), slice(0, 13)])
+def test_reads_a_part_of_the_vertices(stored, vertices):
+    path, values = stored
+    read = open_betas(path).read(vertices=vertices)
+    np.testing.assert_array_equal(read, values[vertices].T)
+    with pytest.raises(InvalidParameterError, match="cannot hold"):
+        open_betas(path).read(np.empty((7, 2), np.float32), vertices=vertices)
 
 
 def patched(path: Path, offset: int, new: bytes) -> None:
@@ -168,9 +186,9 @@ def test_files_that_change_while_they_are_read(stored, monkeypatch, change, matc
     betas = open_betas(path)
     fill = BetaFile._fill
 
-    def changing(self, file, first_trial, out):
+    def changing(self, file, first, out):
         change(path)
-        fill(self, file, first_trial, out)
+        fill(self, file, first, out)
 
     monkeypatch.setattr(BetaFile, "_fill", changing)
     with pytest.raises(FileFormatError, match=match):
@@ -250,6 +268,55 @@ def test_sessions_asked_for_must_be_there(tree):
         find_sessions(tree.files, 1, nsd_design(3, N_TRIALS), 0)
 
 
+def test_only_files_count_and_only_under_their_name(tree):
+    design = nsd_design(9, N_TRIALS)
+    for hemi in ("lh", "rh"):
+        two, three = (tree.files.betas(1, hemi, n) for n in (2, 3))
+        three.rename(two.with_name(f"{hemi}.betas_session003.mgh"))
+    with pytest.raises(NSDFilesNotFoundError, match=r"lh\.betas_session03\.mgh"):
+        find_sessions(tree.files, 1, design, 3)
+    with pytest.raises(NSDFilesNotFoundError, match=r"lh\.betas_session03\.mgh"):
+        find_sessions(tree.files, 1, design)  # a name is there: it was meant to be used
+    assert find_sessions(tree.files, 1, design, 2) == 2
+    two.unlink()
+    two.symlink_to("nowhere")
+    with pytest.raises(NSDFilesNotFoundError, match=r"no\n.*rh\.betas_session02\.mgh"):
+        find_sessions(tree.files, 1, design, 2)
+    two.unlink()
+    two.mkdir()
+    with pytest.raises(NSDFilesNotFoundError, match=r"no\n.*rh\.betas_session02\.mgh"):
+        find_sessions(tree.files, 1, design, 2)
+
+
+def test_the_next_step_names_the_sessions_that_are_complete(tree):
+    design = nsd_design(3, N_TRIALS)
+    tree.files.betas(1, "rh", 3).unlink()
+    with pytest.raises(NSDFilesNotFoundError) as raised:
+        find_sessions(tree.files, 1, design)
+    assert "of subject 1 sessions 1 to 2 are complete, and `--sessions 2`" in str(raised.value)
+    assert "if nothing later is there: here session 3 is" in str(raised.value)
+    tree.files.betas(1, "lh", 3).unlink()
+    with pytest.raises(NSDFilesNotFoundError, match=r"`--sessions 2` uses only these$"):
+        find_sessions(tree.files, 1, design, 3)
+    assert find_sessions(tree.files, 1, design, 2) == 2
+
+
+def test_a_simulated_subject_needs_the_sessions_that_were_simulated(tree):
+    design = nsd_design(3, N_TRIALS)
+    marker = marker_path(tree.files.nsd_dir)
+    marker.parent.mkdir()
+    marker.write_text('{"simulated": true, "sessions": {"1": 3, "2": 2}}')
+    for subject in (1, 2):
+        for hemi in ("lh", "rh"):
+            tree.files.betas(subject, hemi, 3).unlink()
+    with pytest.raises(NSDFilesNotFoundError, match=r"lh\.betas_session03\.mgh"):
+        find_sessions(tree.files, 1, design)
+    assert find_sessions(tree.files, 1, design, 2) == 2
+    assert find_sessions(tree.files, 2, design) == 2
+    marker.write_text('{"simulated": true}')  # as older ones are
+    assert find_sessions(tree.files, 1, design) == 2
+
+
 def test_more_sessions_than_the_design_orders(tree):
     with pytest.raises(FileFormatError, match="more trials than the design orders"):
         find_sessions(tree.files, 1, nsd_design(2, N_TRIALS))
@@ -259,7 +326,7 @@ def test_more_sessions_than_the_design_orders(tree):
 def test_of_nsd_itself_all_completed_sessions_are_needed(tmp_path, subject, completed):
     files = NSDFiles(tmp_path)
     touch_sessions(files, subject, range(1, completed))
-    with pytest.raises(NSDFilesNotFoundError, match="--sessions N") as raised:
+    with pytest.raises(NSDFilesNotFoundError, match=f"`--sessions {completed - 1}`") as raised:
         find_sessions(files, subject, nsd_design())
     assert f"lh.betas_session{completed}.mgh" in str(raised.value)
     assert f"session{completed + 1}" not in str(raised.value)

@@ -160,6 +160,10 @@ def test_a_session_may_be_one_run(files):
         ({"subjectim": IMAGES * 1e12}, "subjectim holds 1000000000000"),
         ({"subjectim": IMAGES[:1]}, "subjectim of 1 subjects, 10 of 10 images shared"),
         ({"subjectim": IMAGES[:, ::-1]}, "subjectim of 2 subjects, 0 of 10 images shared"),
+        (
+            {"subjectim": np.where(IMAGES[1, -1] == IMAGES, IMAGES[1, 0], IMAGES)},
+            f"row 2 of subjectim has image {IMAGES[1, 0]} more than once",
+        ),
         ({"stimpattern": np.ones((3, 2, 2))}, "stimpattern has 12 trials in 3 sessions"),
         ({"stimpattern": np.tri(4, 4)[:, :, None]}, "in 4 sessions, 1 to 4 each"),
         ({"stimpattern": np.array([["a"]], object)}, "stimpattern of shape"),

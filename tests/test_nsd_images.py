@@ -92,12 +92,14 @@ def test_closes_its_files(tree):
         ("imgBrick/inner", (2, 4, 4, 3), "u1", "no imgBrick, but 'imgBrick'"),
         ("imgBrick", (2, 4, 4, 3), "f4", r"shape \(2, 4, 4, 3\), float32"),
         ("imgBrick", (2, 3, 4, 4), "u1", r"shape \(2, 3, 4, 4\), uint8"),
+        ("imgBrick", (2, 4, 0, 3), "u1", r"shape \(2, 4, 0, 3\)(.*\n)+.*of one pixel or more"),
         ("imgBrick", (4, 4, 3), "u1", r"shape \(4, 4, 3\), uint8"),
     ],
 )
 def test_files_that_hold_something_else(tmp_path, dataset, shape, dtype, match):
     path = tmp_path / "images.hdf5"
-    write_images(path, np.zeros(shape, dtype), dataset)
+    with h5py.File(path, "w") as file:
+        file.create_dataset(dataset, shape, dtype)
     with pytest.raises(FileFormatError, match=match) as raised:
         StoredImages(path)
     assert str(path) in str(raised.value)

@@ -1,3 +1,4 @@
+import gzip
 import logging
 
 import numpy as np
@@ -36,6 +37,28 @@ def test_reads_ncsnr(tree):
     for hemi in HEMIS:
         assert ncsnr[hemi].dtype == np.float32
         np.testing.assert_array_equal(ncsnr[hemi], tree.arrays[tree.files.ncsnr(2, hemi)])
+
+
+@pytest.mark.parametrize("value", [-0.5, np.inf, -np.inf])
+def test_an_ncsnr_cannot_be_negative_or_infinite(tmp_path, value):
+    tree = write_nsd(tmp_path)
+    values = np.array([0, 1, np.nan, value, value], np.float32)
+    write_mgh(tree.files.ncsnr(1, "rh"), values[:3])
+    assert np.isnan(read_ncsnr(tree.files, 1)["rh"][2])
+    write_mgh(tree.files.ncsnr(1, "rh"), values)
+    with pytest.raises(FileFormatError, match=r"rh\.ncsnr\.mgh(.*\n)+.*2 of 5 vertices"):
+        read_ncsnr(tree.files, 1)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_little_endian_maps_say_so(tmp_path, compress):
+    path = tmp_path / "lh.map.mgh"
+    write_mgh(path, np.arange(9, dtype=np.float32))
+    raw = path.read_bytes()
+    numbers = np.frombuffer(raw[: len(raw) // 4 * 4], ">i4")
+    path.write_bytes(compress(numbers.astype("<i4").tobytes()))
+    with pytest.raises(FileFormatError, match=r"got: +little-endian numbers\n.*big-endian"):
+        read_map(path)
 
 
 @pytest.mark.parametrize("suffix", [".mgh", ".mgz"])
@@ -138,6 +161,22 @@ def test_unexpected_lines_of_names(tmp_path, line, number):
         read_roi_names(path)
     assert str(path) in str(raised.value)
     assert f"line {number}: {line.splitlines()[number - 2]!r}" in str(raised.value)
+
+
+def test_a_mark_at_the_beginning_of_names_is_no_number(tmp_path):
+    path = tmp_path / "streams.mgz.ctab"
+    path.write_bytes(b"\xef\xbb\xbf1 early\n")
+    assert read_roi_names(path) == {1: "early"}
+
+
+@pytest.mark.parametrize("text", ["", "# none\n\n"])
+def test_files_without_names(tmp_path, text):
+    path = tmp_path / "streams.mgz.ctab"
+    path.write_text(text)
+    with pytest.raises(FileFormatError, match=r"streams\.mgz\.ctab names no region"):
+        read_roi_names(path)
+    path.write_text("0 Unknown")  # of a subject that has none
+    assert read_roi_names(path) == {}
 
 
 def test_names_that_are_not_text(tmp_path):

@@ -85,7 +85,7 @@ def test_all_that_is_missing_is_in_one_message(tree):
     named = [line.strip() for line in str(raised.value).splitlines() if line[:12].isspace()]
     assert sorted(named) == sorted(map(files.relative, missing))
     assert f"{len(missing)} files of the Natural Scenes Dataset not found" in str(raised.value)
-    assert "--sessions N" in str(raised.value)
+    assert "`--sessions 1` uses only these, if nothing later is there" in str(raised.value)
 
 
 def test_a_missing_design_does_not_hide_what_else_is_missing(tree):
@@ -95,6 +95,16 @@ def test_a_missing_design_does_not_hide_what_else_is_missing(tree):
         survey(tree.files.nsd_dir, [2])
     assert "nsddata/experiments/nsd/nsd_expdesign.mat" in str(raised.value)
     assert "--sessions" not in str(raised.value)
+
+
+def test_a_damaged_design_does_not_hide_what_is_missing(tree):
+    tree.files.design.write_bytes(b"noise")
+    tree.files.ncsnr(2, "rh").rename(tree.files.nsd_dir / "away")
+    with pytest.raises(NSDFilesNotFoundError, match=r"1 file .*\n.*\n.*subj02.*rh\.ncsnr\.mgh"):
+        survey(tree.files.nsd_dir, [2])
+    (tree.files.nsd_dir / "away").rename(tree.files.ncsnr(2, "rh"))
+    with pytest.raises(FileFormatError, match="download this one file again"):
+        survey(tree.files.nsd_dir, [2])
 
 
 def test_nsdgeneral_must_be_somewhere(tree):
@@ -111,14 +121,21 @@ def test_directories_that_are_not_nsd(tmp_path):
         survey(tmp_path, [1])
 
 
+def test_a_folder_inside_of_the_dataset(tree):
+    with pytest.raises(NSDFilesNotFoundError) as raised:
+        survey(tree.files.nsd_dir / "nsddata", [1])
+    do = f"point --nsd-dir at the folder that holds nsddata: {tree.files.nsd_dir}"
+    assert do in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("subjects", "n_sessions", "match"),
     [
         ([], None, "no subject to look for"),
         ([1, 3], None, "the design has no subject 3"),
         ([0], None, "the design has no subject 0"),
-        ([1], 4, "does not order that many sessions"),
-        ([1], 0, "accepted: 1 to 3|1 or more"),
+        ([1], 4, r"does not order that many sessions(.*\n)*.*leave `--sessions` out"),
+        ([1], 0, r"1 or more\n.*leave it out"),
     ],
 )
 def test_what_cannot_be_asked_for(tree, subjects, n_sessions, match):

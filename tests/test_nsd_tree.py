@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 
 import h5py
 import nibabel
@@ -293,7 +294,27 @@ def test_nothing_else_is_written_over(tree, tmp_path):
         simulate(tree, seed=4)
     assert not read_marker(tmp_path)
     assert read_marker(tree)
-    assert json.loads(marker_path(tree).read_text())["trials_per_session"] == N_TRIALS
+    marker = json.loads(marker_path(tree).read_text())
+    assert marker["trials_per_session"] == N_TRIALS
+    assert marker["sessions"] == {"1": 3, "2": 3, "3": 2}
+
+
+def test_a_marker_without_sessions_is_completed(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "t")
+    marker = json.loads(marker_path(tree).read_text())
+    older = {name: value for name, value in marker.items() if name != "sessions"}
+    marker_path(tmp_path / "t").write_text(json.dumps(older))
+    simulate(tmp_path / "t")
+    assert read_marker(tmp_path / "t") == marker
+
+
+def test_a_simulated_tree_without_its_last_session_is_not_complete(tree, tmp_path):
+    files = NSDFiles(shutil.copytree(tree, tmp_path / "t"))
+    for hemi in HEMIS:
+        files.betas(1, hemi, 3).unlink()
+    with pytest.raises(NSDFilesNotFoundError, match=r"lh\.betas_session03\.mgh"):
+        survey(files.nsd_dir, [1])
+    assert survey(files.nsd_dir, [1], 2).subjects[1].n_sessions == 2
 
 
 def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):

@@ -111,14 +111,23 @@ def test_the_file_is_nsds_and_its_reader_finds_the_partitions(tmp_path, n_sessio
 @pytest.mark.parametrize(
     ("sizes", "options", "match"),
     [
-        ((0, 20, 4, 2), {}, "no such design"),
+        ((0, 20, 4, 2), {}, "n_sessions and n_val from 1, n_train and n_test from 2"),
         ((2, 20, 4, 0), {}, "no such design"),
         ((2, 9200, 4, 2), {}, "up to 73000"),
         ((2, 20, 4, 2), {"trials_per_session": 39}, "accepted: 17 to 38 trials"),
         ((2, 20, 4, 2), {"trials_per_session": 16}, "accepted: 17 to 38 trials"),
-        ((40, 3, 2, 1), {}, "other numbers of images or sessions"),
+        ((40, 3, 2, 1), {}, r"accepted: n_train=\d+ or more"),
     ],
 )
 def test_designs_that_cannot_be_are_refused(sizes, options, match):
     with pytest.raises(InvalidParameterError, match=match):
         draw(*sizes, **options)
+
+
+def test_the_number_of_images_that_is_said_to_fit_does():
+    with pytest.raises(InvalidParameterError) as raised:
+        draw(40, 3, 2, 1)
+    said = int(str(raised.value).partition("accepted: n_train=")[2].partition(" ")[0])
+    assert draw(40, said, 2, 1).n_sessions == 40
+    with pytest.raises(InvalidParameterError):
+        draw(40, said - 1, 2, 1)

@@ -196,6 +196,13 @@ def test_ncsnr_without_noise_is_undefined():
     assert np.isnan(ncsnr_from_trials(trials, np.array([0, 0, 1]))).all()
 
 
+def test_rounding_of_exact_repeats_is_no_noise(rng):
+    trials = np.repeat(rng.standard_normal((50, 20)), 3, axis=0)
+    assert np.isnan(ncsnr_from_trials(trials, np.repeat(np.arange(50), 3))).all()
+    trials[0] += 1e-7  # what float32 can tell is noise
+    assert np.isfinite(ncsnr_from_trials(trials, np.repeat(np.arange(50), 3))).all()
+
+
 def test_order_of_trials_does_not_matter(rng):
     image = np.repeat(np.arange(4), [2, 4, 1, 3])
     trials = rng.standard_normal((10, 5))

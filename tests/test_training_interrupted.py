@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,15 +17,17 @@ from filelock import FileLock
 
 from berg.errors import ResourceError
 from berg.simulation.nsd_tree import simulate_nsd
-from berg.training import building, train
+from berg.training import building, publish, train
 from conftest import REAL_CARD
 
-# The steps of `train`, in order: stopped inside each of them, it must end the same.
+# The steps of `train`, in order: stopped after each of them, it must end the same.
 STEPS = (
-    *("make_features", "fit_components", "project", "save_fitted"),
-    *("measure", "measure_synthetic", "regression_from_products", "save_npy", "save_metadata"),
-    *("put_in_place", "keep_seconds"),
+    *((building, name) for name in ("make_features", "fit_components", "project", "save_fitted")),
+    *((building, name) for name in ("measure", "measure_synthetic", "regression_from_products")),
+    *((building, name) for name in ("save_npy", "save_metadata", "keep_seconds")),
+    *((publish, "put_in_place"), (building, "publish")),
 )
+SCRATCH = ("features", "components", "trials_lh", "trials_rh", "model")
 
 
 class Stopped(BaseException):
@@ -39,7 +42,7 @@ def nsd_dir(tmp_path_factory, cache_dir) -> Path:
             tmp_path_factory.mktemp("nsd") / "nsd",
             n_sessions=2,
             n_train=260,
-            n_test=10,
+            n_test=30,
             n_val=5,
             level=3,
             show_progress=False,
@@ -69,27 +72,30 @@ def whole(nsd_dir, tmp_path_factory, cache_dir) -> dict[str, str]:
 
 
 def test_stopped_in_every_step_it_ends_with_the_same_bytes(nsd_dir, whole, tmp_path, monkeypatch):
-    done: list[str] = []
+    done: list[tuple[object, str]] = []
 
     def go_on():
         train(nsd_dir, [1], berg_dir=tmp_path, device="cpu", show_progress=False)
 
-    for step in STEPS:
-        original = getattr(building, step)
+    for module, step in STEPS:
+        original = getattr(module, step)
 
-        def stop(*args, original=original, step=step, **kwargs):
+        def stop(*args, original=original, step=(module, step), **kwargs):
             original(*args, **kwargs)  # the work is done, and then it never comes to be known
             done.append(step)
             raise Stopped
 
         with monkeypatch.context() as patch:
-            patch.setattr(building, step, stop)
+            patch.setattr(module, step, stop)
             with pytest.raises(Stopped):
                 go_on()
         assert set(outputs(tmp_path).items()) <= set(whole.items())  # whole files, or none
     go_on()
+    # Once the files are in place there is nothing more to do than to give scratch back.
     assert done == list(STEPS)
     assert outputs(tmp_path) == whole
+    folder = REAL_CARD.files(tmp_path).prepared / "subject-01"
+    assert not [name for name in SCRATCH if (folder / name).exists()]
 
 
 def test_finished_stages_are_not_made_again(nsd_dir, tmp_path, monkeypatch):
@@ -97,8 +103,8 @@ def test_finished_stages_are_not_made_again(nsd_dir, tmp_path, monkeypatch):
         patch.setattr(building, "save_npy", _stop)
         with pytest.raises(Stopped):
             train(nsd_dir, [1], berg_dir=tmp_path, device="cpu", show_progress=False)
-    for step in STEPS[:5]:
-        monkeypatch.setattr(building, step, _stop)
+    for module, step in STEPS[:5]:
+        monkeypatch.setattr(module, step, _stop)
     train(nsd_dir, [1], berg_dir=tmp_path, device="cpu", show_progress=False)
 
 
@@ -152,3 +158,23 @@ def test_a_second_process_is_told(nsd_dir, tmp_path):
 
 def _stop(*args, **kwargs):
     raise Stopped
+
+
+def test_a_disk_that_fills_up_is_said_and_leaves_no_model(nsd_dir, tmp_path):
+    """NumPy's own error of a full disk has no number: here writing really ends."""
+    command = [
+        *(sys.executable, "-m", "berg.cli", "train", "--subject", "1", "--device", "cpu"),
+        *("--nsd-dir", str(nsd_dir), "--berg-dir", str(tmp_path), "--quiet"),
+    ]
+
+    def limit_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150 * 10**6, 150 * 10**6))
+
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, preexec_fn=limit_files
+    )
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert outputs(tmp_path) == {}
+    assert not list(tmp_path.rglob(".unfinished*"))

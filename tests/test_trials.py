@@ -35,10 +35,11 @@ class InMemory:
     def n_vertices(self):
         return self.trials.shape[1]
 
-    def read(self, out=None):
-        self.n_readings.append(1)
-        out = np.empty_like(self.trials) if out is None else out
-        out[:] = self.trials
+    def read(self, out=None, *, vertices=None):
+        read = self.trials[:, vertices or slice(None)]
+        self.n_readings.append(read.shape[1])
+        out = np.empty_like(read) if out is None else out
+        out[:] = read
         return out
 
     def read_trials(self, indices):
@@ -111,12 +112,19 @@ def literal(experiment):
         for image, row in zip(group.images, group.rows, strict=True):
             product += np.outer(row, mean_response(image))
         products.append(product)
-    return products, [mean_response(image) for image in experiment.kept], np.isnan(z).sum(axis=0)
+    shown = {image: ~np.isnan(z[experiment.image == image]) for image in experiment.image}
+    n_present = [
+        sum(shown[image].any(axis=0).astype(int) for image in group.images if image in shown)
+        + np.zeros(n_vertices, int)
+        for group in experiment.groups
+    ]
+    means = [mean_response(image) for image in experiment.kept]
+    return products, means, np.isnan(z).sum(axis=0), n_present
 
 
 def assert_literal(experiment):
     got = experiment.reduce()
-    products, means, n_missing = literal(experiment)
+    products, means, n_missing, n_present = literal(experiment)
     for product, expected in zip(got.products, products, strict=True):
         assert product.dtype == np.float32
         np.testing.assert_allclose(product, expected, **TOLERANCE)
@@ -124,6 +132,9 @@ def assert_literal(experiment):
     np.testing.assert_allclose(got.means, means, **TOLERANCE)
     assert got.n_missing.dtype == np.int32
     np.testing.assert_array_equal(got.n_missing, n_missing)
+    for count, expected in zip(got.n_present, n_present, strict=True):
+        assert count.dtype == np.int32
+        np.testing.assert_array_equal(count, expected)
     return got
 
 
@@ -213,6 +224,8 @@ def test_an_image_shown_only_in_a_missing_session_counts_as_zero(rng):
     means = assert_literal(experiment).means
     assert (means[:, 4] == 0).all()
     assert (means[:, 5] != 0).all()
+    experiment.groups = [Group(experiment.kept, np.ones((24, 1), np.float32))]
+    assert assert_literal(experiment).n_present[0][[4, 5]].tolist() == [0, 24]
 
 
 def test_vertices_far_from_zero_keep_their_digits(experiment):
@@ -286,8 +299,9 @@ def test_memory_bounds_the_second_reading(experiment, monkeypatch, caplog):
     for trials in experiment.sessions:
         trials[np.arange(40) % 24, np.arange(40)] = np.nan
     assert_literal(experiment)
-    assert len(experiment.n_readings) == 1 + 4
-    assert "40 vertices miss single trials: all sessions are read again 4 times" in caplog.text
+    whole, *parts = experiment.n_readings
+    assert (whole, parts) == (40, [10] * 4)  # together, one more reading
+    assert "40 vertices miss single trials: they are read again, in 4 parts" in caplog.text
 
 
 def test_the_log_counts_what_is_missing(rng, caplog):
@@ -328,12 +342,16 @@ def test_the_bar_goes_forward_by_one_per_session(rng):
     files = [InMemory(trials) for trials in experiment.sessions]
     with tqdm(total=4, file=io.StringIO()) as bar:
         reduce_trials(files, experiment.image, experiment.groups, experiment.kept, bar=bar)
-        assert bar.n == 4
+        assert (bar.n, bar.total) == (4, 4)
+    nan(experiment.sessions, 1, 5, 4)
+    with tqdm(total=4, file=io.StringIO()) as bar:
+        reduce_trials(files, experiment.image, experiment.groups, experiment.kept, bar=bar)
+        assert (bar.n, bar.total) == (8, 8)  # one part is read again
 
 
 def test_an_error_of_the_reader_is_raised(rng):
     class Broken(InMemory):
-        def read(self, out=None):
+        def read(self, out=None, *, vertices=None):
             raise OSError("the disk is on fire")
 
     experiment = make_experiment(rng, n_sessions=3)

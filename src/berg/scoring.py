@@ -233,6 +233,11 @@ def average_repeats(trials: Floats, image: Integers) -> AveragedTrials:
     return AveragedTrials(means, n_missing)
 
 
+# Repeats of which this share of the squares is noise are exact ones: subtracting their mean in
+# float64 leaves up to 1e-16 of each, and responses in float32 that differ at all differ by 1e-7.
+_NO_NOISE = 1e-20
+
+
 def ncsnr_from_trials(trials: Floats, image: Integers) -> Float64s:
     """Noise-ceiling signal-to-noise ratio, estimated from z-scored single trials.
 
@@ -279,6 +284,7 @@ def ncsnr_from_trials(trials: Floats, image: Integers) -> Float64s:
         within = np.einsum("tv,tv->v", x, x)  # sums of squares: within images, and between
         means -= (present * means).sum(axis=0) / np.maximum(n_trials, 1)
         between = (present * means**2).sum(axis=0)
+        within[within <= _NO_NOISE * (within + between)] = 0.0  # rounding alone
         # Without two trials of an image, `within` is 0, and the ratio undefined.
         noise_variance = within / np.maximum(n_trials - n_images, 1)
         total_variance = (within + between) / np.maximum(n_trials - 1, 1)

@@ -313,6 +313,19 @@ class BERG:
         )
         return made, True
 
+    def check_weights(self, model_id: str, subject: int) -> None:
+        """Raise if berg_dir lacks the weights of a subject, in either form.
+
+        Raises
+        ------
+        ModelNotFoundError, InvalidParameterError
+            If the model or the subject is not accepted.
+        WeightsNotFoundError
+            If there are none; the message says how to get them.
+        """
+        card, number = self._find_card(model_id, subject)
+        self._find_weights(card, number)
+
     def _find_card(self, model_id: object, subject: object) -> tuple[catalog.ModelCard, int]:
         """Return the card, with a small simulated brain's own size, and the subject's number."""
         card = catalog.find_card(model_id)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +20,9 @@ from berg.cli.group import (
     subjects_option,
 )
 
+if TYPE_CHECKING:
+    from berg.training.roi_accuracy import RegionAccuracy
+
 _nsd_dir_option = click.option(
     "--nsd-dir",
     type=click.Path(path_type=Path),
@@ -25,9 +30,8 @@ _nsd_dir_option = click.option(
     required=True,
     help="Your copy of the Natural Scenes Dataset (or $NSD_DIR).",
 )
-_overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace a model that is there already, or was downloaded."
-)
+_DATASETS = ("nsdcore", "nsdsynthetic")
+_N_SESSIONS = click.IntRange(min=1)
 _tell = partial(click.echo, err=True)
 
 
@@ -35,10 +39,12 @@ _tell = partial(click.echo, err=True)
 @click.argument("model_id", default=DEFAULT_MODEL_ID)
 @subjects_option
 @_nsd_dir_option
-@click.option("--sessions", type=int, help="Use only the first sessions.")
+@click.option("--sessions", type=_N_SESSIONS, help="Use only the first sessions.")
 @click.option("--ridge", is_flag=True, help="One ridge penalty a vertex, by the validation images.")
 @device_option
-@_overwrite_option
+@click.option(
+    "--overwrite", is_flag=True, help="Replace a model that is there already, or was downloaded."
+)
 @quiet_option
 @berg_dir_option
 def train(
@@ -81,9 +87,17 @@ def train(
 @click.argument("model_id", default=DEFAULT_MODEL_ID)
 @subjects_option
 @_nsd_dir_option
-@click.option("--sessions", type=int, help="Take test images from the first sessions only.")
+@click.option(
+    "--sessions",
+    type=_N_SESSIONS,
+    help="Take test images from the first sessions only; known for models trained here.",
+)
 @device_option
-@_overwrite_option
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace the accuracy in metadata that came with a downloaded model.",
+)
 @quiet_option
 @berg_dir_option
 def test(
@@ -97,7 +111,9 @@ def test(
     berg_dir: Path | None,
 ) -> None:
     """Test encoding models, in and out of distribution; accuracy goes into the metadata."""
+    from berg.metadata import load_metadata
     from berg.training import evaluate
+    from berg.training.roi_accuracy import summarise_by_roi
 
     tested = evaluate(
         nsd_dir,
@@ -112,7 +128,8 @@ def test(
     )
     for done in tested:
         _show_seconds(f"subject {done.subject} is tested", done.seconds)
-        for dataset in ("nsdcore", "nsdsynthetic"):
+        _show_regions(summarise_by_roi(load_metadata(done.metadata_npy)))
+        for dataset in _DATASETS:
             percent = done.median_explained_variance(dataset)
             click.echo(
                 f"subject {done.subject}, {dataset}: median explained variance {percent:.1f} % "
@@ -129,7 +146,7 @@ def nsd() -> None:
 @nsd.command(cls=SubjectsCommand)
 @click.argument("directory", type=click.Path(path_type=Path))
 @subjects_option
-@click.option("--sessions", type=int, default=4, show_default=True, help="NSD has 40.")
+@click.option("--sessions", type=_N_SESSIONS, default=4, show_default=True, help="NSD has 40.")
 @click.option("--train-images", type=int, default=800, show_default=True)
 @click.option("--test-images", type=int, default=120, show_default=True)
 @click.option("--val-images", type=int, default=60, show_default=True)
@@ -171,6 +188,22 @@ def simulate(
         show_progress=not quiet,
     )
     click.echo(directory)
+
+
+def _show_regions(rows: Sequence[RegionAccuracy]) -> None:
+    """Print how well each region is predicted, in and out of distribution."""
+    click.echo(f"{'':<16}" + "".join(f"{dataset:>20}" for dataset in _DATASETS))
+    click.echo(f"{'region':<16}" + "".join(f"{'vertices':>12}{'median':>8}" for _ in _DATASETS))
+    for row in rows:
+        cells = (
+            f"{row.n_scored[dataset]:>12}{_percent(row.explained_variance_percent[dataset]):>8}"
+            for dataset in _DATASETS
+        )
+        click.echo(f"{row.roi:<16}" + "".join(cells))
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1f} %"
 
 
 def _show_seconds(title: str, seconds: Mapping[str, float]) -> None:

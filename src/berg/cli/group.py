@@ -28,16 +28,17 @@ quiet_option = click.option("--quiet", is_flag=True, help="No progress bar.")
 
 
 class SubjectsCommand(click.Command):
-    """A command with `subjects_option`: ``--subject 1 2 5-8``, ``--subject 1,2``, or repeated."""
+    """A command with `subjects_option`: ``--subject 1 2 5-8``, ``--subject=1,2``, or repeated."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the option before each of its values, as click wants it."""
         spread: list[str] = []
         option: str | None = None
         for arg in args:
-            if arg in _SUBJECT_NAMES:
-                option = arg
-                spread.append(arg)
+            name, _, value = arg.partition("=")
+            if name in _SUBJECT_NAMES:
+                option = name
+                spread += [name, value] if value else [arg]
             elif option and _SUBJECTS.fullmatch(arg):
                 spread += [arg] if spread[-1] == option else [option, arg]
             else:
@@ -56,10 +57,18 @@ class _Subjects(click.ParamType[tuple[int, ...]]):
             return value
         if not _SUBJECTS.fullmatch(value):
             self.fail(f"{value!r} is not a subject, nor several like 1-8 or 1,2,5", param, ctx)
-        spans = [part.split("-") for part in value.split(",")]
-        return tuple(n for ends in spans for n in range(int(ends[0]), int(ends[-1]) + 1))
+        numbers: list[int] = []
+        for span in value.split(","):
+            first, _, last = span.partition("-")
+            if any(len(end.lstrip("0")) > _MOST_DIGITS for end in (first, last)):
+                self.fail(f"{span!r} is out of range: subjects are 1 to 8", param, ctx)
+            if int(last or first) < int(first):
+                self.fail(f"{span!r} falls: write the smaller subject first", param, ctx)
+            numbers += range(int(first), int(last or first) + 1)
+        return tuple(numbers)
 
 
+_MOST_DIGITS = 2  # of a subject's number: a slip like 1-80000000 must not be counted up
 _SUBJECT_NAMES = ("--subject", "--subjects")
 _SUBJECTS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 

@@ -67,8 +67,9 @@ def _block_krylov(matrix: Float64s, k: int) -> tuple[Float64s, Float64s] | None:
     basis = np.empty((n, limit), order="F")
     image = np.zeros((limit, limit))  # of the matrix, in the basis; upper triangle in use
     new = np.linalg.qr(np.random.default_rng(0).standard_normal((n, _BLOCK)))[0]
-    size, check = 0, 3 * k
-    while size + _BLOCK <= limit:
+    largest = limit - limit % _BLOCK
+    size, check = 0, min(3 * k, largest)
+    while size < largest:
         basis[:, size : size + _BLOCK] = new
         size += _BLOCK
         space = basis[:, :size]
@@ -89,5 +90,5 @@ def _block_krylov(matrix: Float64s, k: int) -> tuple[Float64s, Float64s] | None:
         if (residual <= np.maximum(_TOLERANCE * values, rounding)).all():
             logger.info("%d eigenvectors of %d dimensions from %d directions", k, n, size)
             return values[::-1], space @ vectors[:, ::-1]
-        check = size + size // 10
+        check = min(size + size // 10, largest)
     return None

@@ -57,6 +57,8 @@ def fit_ridge(
     val_products: Floats,
     val_scores: Floats,
     penalties: npt.ArrayLike = DEFAULT_PENALTIES,
+    *,
+    n_present: npt.NDArray[np.integer] | None = None,
 ) -> tuple[RegressionParams, Float32s]:
     """Fit ridge regression, with the penalty that predicts the validation images best.
 
@@ -73,6 +75,10 @@ def fit_ridge(
     penalties : (n_penalties,) float
         To choose from, not negative, relative to the mean eigenvalue of the centred training
         scores' inner products. Of equally good ones the first is taken.
+    n_present : (n_vertices,) int, optional
+        Validation images whose response exists; in `val_products` the others count as zeros.
+        The products are taken as that part of the sums over all images, so that a vertex is
+        not shrunk for what was not measured. Where it is 0 the penalty is 0. None: all exist.
 
     Returns
     -------
@@ -85,20 +91,28 @@ def fit_ridge(
     Raises
     ------
     InvalidParameterError
-        If shapes do not fit together, there are no validation images, or the penalties are
-        not finite numbers from 0.
+        If shapes do not fit together, there are no validation images, more of them exist than
+        there are, or the penalties are not finite numbers from 0.
     """
     grid = np.asarray(penalties, dtype=np.float64)
     check_products(products, scores)
     check_products(val_products, val_scores)
     _check_choice(products, val_products, val_scores, grid)
-    n_vertices = products.shape[1]
+    n_val, n_vertices = len(val_scores), products.shape[1]
+    present = np.full(n_vertices, n_val) if n_present is None else n_present
+    if present.shape != (n_vertices,) or ((present < 0) | (present > n_val)).any():
+        raise InvalidParameterError(
+            "not the numbers of validation images that exist",
+            got=f"shape {present.shape}, up to {present.max(initial=0)}",
+            accepted=f"shape {(n_vertices,)}, 0 to {n_val}",
+        )
+    whole = n_val / np.maximum(present, 1)
     mean = scores.mean(axis=0, dtype=np.float64)
     centred = scores - mean
     values, vectors = scipy.linalg.eigh(centred.T @ centred)
     values = np.maximum(values, 0.0)
-    absolute = grid * values.mean()
-    shrink = np.zeros((len(grid), len(values)))  # and in directions without scores no slopes
+    absolute = np.append(grid * values.mean(), 0.0)  # last, what is not chosen: no penalty
+    shrink = np.zeros((len(absolute), len(values)))  # and in directions without scores no slopes
     np.divide(values, values + absolute[:, None], out=shrink, where=values > 0)
 
     val = (val_scores - mean) @ vectors
@@ -109,12 +123,13 @@ def fit_ridge(
     for start in range(0, n_vertices, _BLOCK_WIDTH):
         block = slice(start, start + _BLOCK_WIDTH)
         w = basis.T @ products[:-1, block].astype(np.float32, copy=False)
-        linear = products[-1, block] * val_sum - vectors.T @ val_products[:-1, block]
+        val_product = val_products[:-1, block] * whole[block]
+        linear = products[-1, block] * val_sum - vectors.T @ val_product
         error = shrink @ (2 * linear.astype(np.float32) * w)
         for shrunk, total in zip(shrink, error, strict=True):
             tried = shrunk[:, None] * w
             total += np.einsum("kv,kv->v", tried, val_gram @ tried)
-        best = error.argmin(axis=0)
+        best = np.where(present[block] > 0, error[:-1].argmin(axis=0), len(grid))
         slopes[:-1, block] = basis @ (shrink[best].T * w)
         penalty[block] = np.where(np.isnan(error[0]), np.nan, absolute[best])
     slopes[-1] = products[-1]

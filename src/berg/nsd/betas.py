@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from berg.errors import FileFormatError, InvalidParameterError
-from berg.nsd.missing import ACCESS, check_is_file
+from berg.nsd.missing import ACCESS, GET_AGAIN, check_is_file
 
 Float32s = npt.NDArray[np.float32]
 
@@ -50,13 +50,16 @@ class BetaFile:
     n_vertices: int
     n_trials: int
 
-    def read(self, out: Float32s | None = None) -> Float32s:
+    def read(self, out: Float32s | None = None, *, vertices: slice | None = None) -> Float32s:
         """Read all trials.
 
         Parameters
         ----------
         out : (n_trials, n_vertices) float32, optional
             Array to fill, in C order and native byte order. None makes one.
+        vertices : slice, optional
+            Read of each trial only these neighbouring vertices, as many as `out` then has. None
+            reads all.
 
         Returns
         -------
@@ -70,7 +73,8 @@ class BetaFile:
         InvalidParameterError
             If `out` cannot hold the trials.
         """
-        shape = (self.n_trials, self.n_vertices)
+        start, stop, _ = (vertices or slice(None)).indices(self.n_vertices)
+        shape = (self.n_trials, stop - start)
         if out is None:
             out = np.empty(shape, np.float32)
         elif out.shape != shape or out.dtype != np.float32 or not out.flags.carray:
@@ -80,7 +84,11 @@ class BetaFile:
                 accepted=f"float32 {shape}, writeable, in C order and native byte order",
             )
         with self._open() as file:
-            self._fill(file, 0, out)
+            if shape[1] == self.n_vertices:
+                self._fill(file, 0, out)
+            else:
+                for trial, row in enumerate(out):
+                    self._fill(file, trial * self.n_vertices + start, row)
         return out
 
     def read_trials(self, indices: npt.ArrayLike) -> Float32s:
@@ -112,7 +120,7 @@ class BetaFile:
         out = np.empty((len(trials), self.n_vertices), np.float32)
         with self._open() as file:
             for trial, row in zip(trials.tolist(), out, strict=True):
-                self._fill(file, trial, row)
+                self._fill(file, trial * self.n_vertices, row)
         return out
 
     @contextmanager
@@ -127,8 +135,9 @@ class BetaFile:
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise self._changed("written to meanwhile")
 
-    def _fill(self, file: FileIO, first_trial: int, out: Float32s) -> None:
-        file.seek(_HEADER_BYTES + first_trial * self.n_vertices * _STORED.itemsize)
+    def _fill(self, file: FileIO, first: int, out: Float32s) -> None:
+        """Fill an array with the numbers from the `first` of the file on."""
+        file.seek(_HEADER_BYTES + first * _STORED.itemsize)
         flat = out.reshape(-1)
         block = np.empty(min(_BLOCK_BYTES // _STORED.itemsize, flat.size), _STORED)
         for start in range(0, flat.size, block.size):
@@ -209,7 +218,13 @@ def _read_header(path: Path, file: FileIO) -> BetaFile:
         )
     expected = _HEADER_BYTES + width * n_trials * _STORED.itemsize
     size = os.fstat(file.fileno()).st_size
-    if size < expected:  # more is a footer, which the format allows
+    if size >= expected + width * _STORED.itemsize:
+        raise _unfit(
+            path,
+            f"{size:,} bytes: more trials than its header says",
+            f"{expected:,} bytes, for {n_trials} trials of {width:,} vertices, and a short footer",
+        )
+    if size < expected:  # a little more is a footer, which the format allows
         raise _unfit(
             path,
             f"{size:,} bytes: it is truncated",
@@ -220,5 +235,5 @@ def _read_header(path: Path, file: FileIO) -> BetaFile:
 
 def _unfit(path: Path, got: str, accepted: str) -> FileFormatError:
     return FileFormatError(
-        f"{path} is not a file of betas (MGH)", got=got, accepted=accepted, do=ACCESS
+        f"{path} is not a file of betas (MGH)", got=got, accepted=accepted, do=GET_AGAIN
     )

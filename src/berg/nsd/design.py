@@ -18,7 +18,7 @@ from scipy.io.matlab import MatReadError
 
 from berg.errors import FileFormatError, InvalidParameterError
 from berg.layout import NSDFiles
-from berg.nsd.missing import ACCESS, check_is_file
+from berg.nsd.missing import GET_AGAIN, check_is_file
 
 Indices = npt.NDArray[np.int64]
 
@@ -95,6 +95,7 @@ class Design:
                 "the design does not order that many sessions",
                 got=f"n_sessions={n_sessions}",
                 accepted=f"1 to {self.n_sessions}",
+                do="ask for fewer sessions, or leave `--sessions` out to use all there are",
             )
         shown = self.masterordering[: n_sessions * self.trials_per_session]
         images: Indices = self.subject_images[subject - 1, shown]
@@ -141,6 +142,15 @@ def read_design(files: NSDFiles) -> Design:
             path,
             f"masterordering names image {order.max() + 1:,}, subjectim has {images.shape[1]:,}",
             "every trial's image among the columns of subjectim",
+        )
+    ids = np.sort(images, axis=1)
+    repeated = ids[:, 1:] == ids[:, :-1]
+    if repeated.any():
+        row, column = np.argwhere(repeated)[0]
+        raise _unfit(
+            path,
+            f"row {row + 1} of subjectim has image {ids[row, column] + 1:,} more than once",
+            "every image of a subject once",
         )
     same = (images == images[0]).all(axis=0)
     n_shared = len(same) if same.all() else int(np.argmin(same))
@@ -279,5 +289,5 @@ def _counts_from_0(path: Path, variables: dict[str, Any], name: str) -> Indices:
 
 def _unfit(path: Path, got: str, accepted: str) -> FileFormatError:
     return FileFormatError(
-        f"{path} is not an experimental design of NSD", got=got, accepted=accepted, do=ACCESS
+        f"{path} is not an experimental design of NSD", got=got, accepted=accepted, do=GET_AGAIN
     )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from berg.errors import FileFormatError, InvalidParameterError, InvalidParameterTypeError
 from berg.layout import NSDFiles
-from berg.nsd.missing import ACCESS, check_is_file
+from berg.nsd.missing import ACCESS, GET_AGAIN, check_is_file
 from berg.stimuli import gamma_corrected
 
 Images = npt.NDArray[np.uint8]
@@ -176,10 +176,12 @@ class _Brick:
                 raise self._unfit(str(err), "a whole HDF5 file") from err
             if not isinstance(dataset, h5py.Dataset):
                 raise self._unfit(f"no {_DATASET}, but {there}", f"a dataset {_DATASET}")
-            if dataset.ndim != 4 or dataset.shape[3] != 3 or dataset.dtype != np.uint8:
+            shape = dataset.shape
+            fits = len(shape) == 4 and shape[3] == 3 and min(shape[1:3]) > 0
+            if not fits or dataset.dtype != np.uint8:
                 raise self._unfit(
-                    f"{_DATASET} of shape {dataset.shape}, {dataset.dtype}",
-                    "(n_images, height, width, 3), uint8",
+                    f"{_DATASET} of shape {shape}, {dataset.dtype}",
+                    "(n_images, height, width, 3), uint8, of one pixel or more",
                 )
             opening.pop_all()
         self._file = file
@@ -202,5 +204,5 @@ class _Brick:
 
     def _unfit(self, got: str, accepted: str) -> FileFormatError:
         return FileFormatError(
-            f"{self.path} is not a file of NSD's images", got=got, accepted=accepted, do=ACCESS
+            f"{self.path} is not a file of NSD's images", got=got, accepted=accepted, do=GET_AGAIN
         )

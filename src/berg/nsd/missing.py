@@ -9,6 +9,7 @@ from berg.errors import NSDFilesNotFoundError
 from berg.layout import NSDFiles
 
 ACCESS = "get the dataset as https://naturalscenesdataset.org describes"
+GET_AGAIN = "download this one file again, or copy it again"
 
 
 def files_not_found(

@@ -14,7 +14,7 @@ from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.errors import FileFormatError
 from berg.layout import NSDFiles
 from berg.nsd.maps import read_map
-from berg.nsd.missing import ACCESS, check_is_file
+from berg.nsd.missing import ACCESS, GET_AGAIN, check_is_file
 from berg.surface.roi_patches import ROI_COLLECTIONS
 
 logger = logging.getLogger(__name__)
@@ -125,9 +125,10 @@ def read_roi_names(path: Path) -> dict[int, str]:
     """
     check_is_file(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Some editors begin a file with a mark, which this encoding drops.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as err:
-        raise FileFormatError(f"{path} cannot be read as text", got=str(err), do=ACCESS) from err
+        raise FileFormatError(f"{path} cannot be read as text", got=str(err), do=GET_AGAIN) from err
     names: dict[int, str] = {}
     for i_line, line in enumerate(lines, start=1):
         fields = line.split()
@@ -139,9 +140,16 @@ def read_roi_names(path: Path) -> dict[int, str]:
                 f"{path} has an unexpected line",
                 got=f"line {i_line}: {line[:80]!r}",
                 accepted="a number and a name, such as '1 V1v', each once",
-                do=ACCESS,
+                do=GET_AGAIN,
             )
         names[number] = fields[1]
+    if not names:
+        raise FileFormatError(
+            f"{path} names no region",
+            got="no line with a number and a name",
+            accepted="a number and a name a line, such as '1 V1v'",
+            do=GET_AGAIN,
+        )
     names.pop(0, None)
     return names
 
@@ -168,7 +176,7 @@ def _read_whole_numbers(path: Path) -> Indices:
             f"{path} holds numbers that are not whole",
             got=_first(~whole, values),
             accepted="whole numbers, one a vertex",
-            do=ACCESS,
+            do=GET_AGAIN,
         )
     return values.astype(np.int64)
 

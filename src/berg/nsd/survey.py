@@ -24,7 +24,7 @@ from berg.nsd.images import CoreImages, SyntheticImages
 from berg.nsd.maps import Float32s, read_ncsnr
 from berg.nsd.missing import ACCESS, files_not_found
 from berg.nsd.rois import Rois, read_rois, roi_files
-from berg.nsd.sessions import SESSIONS_DO, session_files
+from berg.nsd.sessions import session_files
 from berg.nsd.simulated import read_marker
 
 Indices = npt.NDArray[np.int64]
@@ -125,17 +125,20 @@ def survey(
             f"{files.nsd_dir} is not a copy of the Natural Scenes Dataset",
             got="no folder nsddata in it" if files.nsd_dir.is_dir() else "no such directory",
             accepted="a directory with nsddata, nsddata_betas and nsddata_stimuli",
-            do=ACCESS,
+            do=_where_to_point(files.nsd_dir),
         )
     wanted = list(dict.fromkeys(subjects))
     if not wanted:
         raise InvalidParameterError("no subject to look for", got="none", accepted="1 or more")
-    design = read_design(files) if files.design.is_file() else None
+    try:
+        design = read_design(files)
+    except (FileFormatError, NSDFilesNotFoundError):
+        design = None  # raised again below, unless files are missing: then all are named at once
     if design is not None:
         for subject in wanted:
             design.trial_images(subject, n_sessions or 1)  # raises if there is none
     used = _check_all_there(files, design, wanted, n_sessions)
-    design = design or read_design(files)  # raises if it is not there
+    design = design or read_design(files)  # raises if it is damaged
     synthetic = read_synthetic_design(files)
     with CoreImages(files) as images:
         n_images = images.n_images
@@ -151,6 +154,14 @@ def survey(
     )
 
 
+def _where_to_point(nsd_dir: Path) -> str:
+    """Say where the dataset is, if the folder given is inside it."""
+    for folder in nsd_dir.absolute().parents:
+        if (folder / "nsddata").is_dir():
+            return f"point --nsd-dir at the folder that holds nsddata: {folder}"
+    return f"point --nsd-dir at the folder that holds nsddata, or {ACCESS}"
+
+
 def _check_all_there(
     files: NSDFiles, design: Design | None, subjects: Iterable[int], n_sessions: int | None
 ) -> dict[int, int]:
@@ -160,10 +171,11 @@ def _check_all_there(
     used = {}
     do = ACCESS
     for subject in subjects:
-        used[subject], sessions = session_files(files, subject, design, n_sessions)
-        if sessions:
-            do = SESSIONS_DO
-        missing += sessions
+        sessions = session_files(files, subject, design, n_sessions)
+        used[subject] = sessions.n_sessions
+        if sessions.missing:
+            do += sessions.do.removeprefix(ACCESS)
+        missing += sessions.missing
         missing += [path for path in _subject_files(files, subject) if not path.is_file()]
     if missing:
         raise files_not_found(files, missing, do)

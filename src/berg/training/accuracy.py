@@ -17,18 +17,24 @@ from berg.alexnet import split_features
 from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.devices import pick_device
 from berg.errors import InvalidParameterError
-from berg.layout import as_berg_dir
+from berg.layout import ModelFiles, as_berg_dir
 from berg.metadata import Metadata, load_metadata, save_metadata
 from berg.model import EncodingModel
 from berg.nsd.survey import survey
 from berg.scoring import Scores, score_responses
 from berg.toolkit import BERG
-from berg.training.building import check_sizes
-from berg.training.description import DATASETS, add_accuracy, describe_data
+from berg.training.checks import check_sizes, check_test_images, describe_images, sizes_of
+from berg.training.description import (
+    DATASETS,
+    add_accuracy,
+    describe_data,
+    describe_test,
+    provenance_of,
+)
 from berg.training.feature_store import FeatureStore
 from berg.training.features import BATCH_SIZE, make_features
 from berg.training.measured import all_buffers, measure, measure_synthetic
-from berg.training.publish import check_vacant
+from berg.training.plan import check_resources, plan_testing
 from berg.training.stages import keep_seconds, lock
 from berg.training.workspace import HEMIS, Workspace
 
@@ -108,12 +114,12 @@ def evaluate(
     berg_dir : path-like, optional
         Where the models are; trained here, or downloaded.
     n_sessions : int, optional
-        Take the test images from the first sessions only. None takes those that the model was
-        trained on, where its metadata tell; else all that the subject completed.
+        For a model whose metadata do not tell: take the test images from the first sessions
+        only. None takes those that the model was trained on, else all that there are.
     device, show_progress, tell
         As for `berg.training.train`.
     overwrite : bool
-        Whether metadata that came with a downloaded model may be replaced.
+        Whether the accuracy in metadata that came with a downloaded model may be replaced.
 
     Returns
     -------
@@ -131,31 +137,73 @@ def evaluate(
     target = pick_device(device)
     root = as_berg_dir(berg_dir)
     files = card.files(root)
-    tested = []
     for number in numbers:
-        known = load_metadata(files.metadata(number)) if files.metadata(number).exists() else None
-        wanted = _sessions(known, n_sessions)
-        nsd = survey(nsd_dir, [number], wanted)
+        BERG(root).check_weights(model_id, number)
+    known = {number: _known(files, number, n_sessions, overwrite) for number in numbers}
+    works = []
+    for trained_on in sorted({_sessions(known[number], n_sessions) or 0 for number in numbers}):
+        group = [n for n in numbers if (_sessions(known[n], n_sessions) or 0) == trained_on]
+        nsd = survey(nsd_dir, group, trained_on or None)
         check_sizes(card, nsd)
-        work = Workspace(card, files, nsd, number, target.type)
-        model = BERG(root).get_encoding_model(model_id, device, subject=number)
-        if known is None or "trained_by" not in known.get("provenance", {}):
-            check_vacant([files.metadata(number)], overwrite)
-            known = None
+        works += [Workspace(card, files, nsd, number, target.type) for number in group]
+    works.sort(key=lambda work: numbers.index(work.subject))
+    for work in works:
+        check_test_images(work)
+        _check_other_images(work, known[work.subject])
+    plans = [plan_testing(sizes_of(work)) for work in works]
+    for work, plan in zip(works, plans, strict=True):
+        tell(f"{describe_images(work)}; {plan}")
+    there = {stage.folder: stage.finished_bytes for work in works for stage in work.stages}
+    check_resources(plans, files.prepared, there_bytes=sum(there.values()))
+    tested = []
+    for work in works:
+        model = BERG(root).get_encoding_model(model_id, device, subject=work.subject)
         with lock(work.folder):
-            tested.append(_test_subject(work, model, known, show_progress))
+            tested.append(_test_subject(work, model, known[work.subject], show_progress))
     return tested
 
 
-def _sessions(metadata: Metadata | None, n_sessions: int | None) -> int | None:
+def _known(
+    files: ModelFiles, subject: int, n_sessions: int | None, overwrite: bool
+) -> Metadata | None:
+    """Return the metadata that there are; raise if they must not be changed."""
+    path = files.metadata(subject)
+    if not path.exists():
+        return None
+    metadata = load_metadata(path)
+    provenance = provenance_of(metadata)
+    if "trained_by" not in provenance and "tested" not in provenance and not overwrite:
+        raise InvalidParameterError(
+            f"the metadata of subject {subject} came with the model",
+            got=str(path),
+            do="to replace the accuracy in them by that on your data, use --overwrite",
+        )
+    if n_sessions not in (None, trained_on := provenance.get("n_sessions", n_sessions)):
+        raise InvalidParameterError(
+            f"the model of subject {subject} was trained on other sessions",
+            got=f"n_sessions={n_sessions}",
+            accepted=f"the first {trained_on}, whose images its metadata list",
+            do="leave --sessions out",
+        )
+    return metadata
+
+
+def _sessions(known: Metadata | None, n_sessions: int | None) -> int | None:
     """Return the sessions to use: those that were asked for, or the model's own."""
-    trained_on = (metadata or {}).get("provenance", {}).get("n_sessions")
+    trained_on = provenance_of(known or {}).get("n_sessions")
     return n_sessions if n_sessions is not None or trained_on is None else int(trained_on)
 
 
 def _test_subject(
     work: Workspace, model: EncodingModel, known: Metadata | None, show_progress: bool
 ) -> TestedSubject:
+    weights_sha256 = model.source.fingerprint()
+    if provenance_of(known or {}).get("weights_sha256", weights_sha256) != weights_sha256:
+        raise InvalidParameterError(
+            f"weights and metadata of subject {work.subject} are not of one model",
+            got=f"other weights than {work.files.metadata(work.subject)} tells",
+            do="run the same `berg train` again, which goes on from where it was interrupted",
+        )
     seconds: dict[str, float] = {}
 
     def timed(name: str, start: float) -> float:
@@ -172,10 +220,8 @@ def _test_subject(
     del buffers
     now = timed("measured responses", now)
     make_features(work, model.device, training=False, show_progress=show_progress)
-    now = timed("features", now)
+    now = timed("test features", now)
 
-    if known is not None:
-        _check_same_images(work, known)
     metadata = known or describe_data(work)
     accuracy: dict[tuple[str, str], Scores] = {}
     for dataset in DATASETS:
@@ -185,7 +231,7 @@ def _test_subject(
             accuracy[hemi, dataset] = _score(work, hemi, dataset, predicted.pop(hemi))
             add_accuracy(metadata, hemi, dataset, accuracy[hemi, dataset])
         now = timed("accuracy", now)
-    metadata["provenance"]["tested_weights_sha256"] = model.source.fingerprint()
+    describe_test(work, metadata, weights_sha256)
     path = work.files.metadata(work.subject)
     save_metadata(path, metadata)
     timed("metadata", now)
@@ -238,14 +284,18 @@ def _score(work: Workspace, hemi: str, dataset: str, predicted: Float32s) -> Sco
     )
 
 
-def _check_same_images(work: Workspace, known: Metadata) -> None:
-    """Raise if the model was trained on images that it would now be tested on."""
-    trained = np.asarray(known["encoding_models"].get("train_img_num", []))
-    both = np.intersect1d(trained, work.data.partition.test)
-    if len(both):
-        raise InvalidParameterError(
-            f"the model of subject {work.subject} was trained on images that would test it",
-            got=f"{len(both)} of {len(work.data.partition.test)} test images are in train_img_num",
-            accepted="the dataset that it was trained on",
-            do="point --nsd-dir at that dataset",
-        )
+def _check_other_images(work: Workspace, known: Metadata | None) -> None:
+    """Raise if the model was fitted to images that it would now be tested on."""
+    images = (known or {}).get("encoding_models", {})
+    # Validation images count where they have chosen something: the penalties.
+    sets = ["train_img_num"] + ["val_img_num"] * ("lh_ridge_penalty" in images)
+    test = work.data.partition.test
+    for name in sets:
+        both = np.intersect1d(np.asarray(images.get(name, [])), test)
+        if len(both):
+            raise InvalidParameterError(
+                f"the model of subject {work.subject} was fitted to images that would test it",
+                got=f"{len(both)} of {len(test)} test images are in its {name}",
+                accepted="the dataset, and the sessions, that it was trained on",
+                do="point --nsd-dir at that dataset",
+            )

@@ -7,7 +7,6 @@ that an interrupted training goes on where it was, and ends with the same bytes.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -18,9 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from berg.catalog import DEFAULT_MODEL_ID, ModelCard, find_card
+from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.devices import pick_device
-from berg.errors import FileFormatError
 from berg.fitting import (
     fit_components,
     fit_ridge,
@@ -31,14 +29,26 @@ from berg.fitting import (
 )
 from berg.layout import as_berg_dir
 from berg.metadata import save_metadata
-from berg.nsd.survey import NSDData, survey
+from berg.nsd.survey import survey
+from berg.training.checks import (
+    check_sizes,
+    check_training_images,
+    describe_images,
+    sizes_of,
+)
 from berg.training.description import describe_training
 from berg.training.feature_store import FeatureStore
 from berg.training.features import make_features
 from berg.training.fitted import load_fitted, save_fitted
 from berg.training.measured import all_buffers, measure, measure_synthetic
-from berg.training.plan import Sizes, bytes_in, check_resources, plan_training
-from berg.training.publish import check_vacant, put_in_place
+from berg.training.plan import check_resources, plan_training
+from berg.training.publish import (
+    PREDICTED,
+    check_vacant,
+    is_published,
+    publish,
+    staged_files,
+)
 from berg.training.stages import keep_seconds, lock
 from berg.training.trial_files import Buffers
 from berg.training.trials import Group
@@ -48,8 +58,6 @@ from berg.weights import RegressionParams, save_npy
 logger = logging.getLogger(__name__)
 
 Float32s = NDArray[np.float32]
-_DATASETS = ("test", "nsdsynthetic")  # that responses are predicted to
-_PLACES = "bytes.json"
 
 
 @dataclass(frozen=True)
@@ -138,61 +146,18 @@ def train(
     files = card.files(as_berg_dir(berg_dir))
     check_sizes(card, nsd)
     works = [Workspace(card, files, nsd, number, target.type, ridge) for number in numbers]
-    for work in works:
-        _check_start(work, overwrite, tell)
+    waiting = [work for work in works if not is_published(work)]
+    for work in waiting:
+        check_training_images(work)
+        if not overwrite:
+            safetensors = files.weights_safetensors(work.subject)
+            check_vacant(staged_files(work, work.model.folder), [safetensors])
+    plans = [plan_training(sizes_of(work)) for work in waiting]
+    for work, plan in zip(waiting, plans, strict=True):
+        tell(f"{describe_images(work)}; {plan}")
+    there = {stage.folder: stage.finished_bytes for work in waiting for stage in work.stages}
+    check_resources(plans, files.prepared, there_bytes=sum(there.values()))
     return [_train_subject(work, target, show_progress, tell) for work in works]
-
-
-def check_sizes(card: ModelCard, nsd: NSDData) -> None:
-    """Refuse data that are not of fsaverage; a small simulated brain is good for trying out.
-
-    Parameters
-    ----------
-    card : ModelCard
-    nsd : NSDData
-
-    Raises
-    ------
-    FileFormatError
-        If a hemisphere has another number of vertices than the model.
-    """
-    for subject, data in nsd.subjects.items():
-        if data.n_vertices != card.n_vertices and not nsd.simulated:
-            raise FileFormatError(
-                f"the betas of subject {subject} are not on the surface of the model",
-                got=f"{data.n_vertices} vertices a hemisphere",
-                accepted=f"{card.n_vertices} vertices, fsaverage",
-                do="get the betas in fsaverage space: nsddata_betas/ppdata/subjXX/fsaverage",
-            )
-
-
-def _check_start(work: Workspace, overwrite: bool, tell: Callable[[str], object]) -> None:
-    """State what a subject's training needs; raise if it cannot be had."""
-    if _is_published(work):
-        return
-    if not work.model.is_finished:  # else it was killed while its files were put in place
-        check_vacant(_targets(work), overwrite)
-    data, partition, nsd = work.data, work.data.partition, work.nsd
-    plan = plan_training(
-        Sizes(
-            n_train=len(partition.train),
-            n_val=len(partition.val),
-            n_test=len(partition.test),
-            n_shared=len(nsd.design.shared_images),
-            n_synthetic=data.n_synthetic,
-            n_colour=data.n_colour,
-            n_vertices=data.n_vertices,
-            n_trials=max(nsd.design.trials_per_session, len(nsd.synthetic_images)),
-            n_features=work.card.n_features,
-            n_components=work.card.n_components,
-        )
-    )
-    tell(
-        f"subject {work.subject}: {len(partition.train)} training, {len(partition.val)} validation "
-        f"and {len(partition.test)} test images, {data.n_sessions} sessions; {plan}"
-    )
-    there = bytes_in(work.folder) + bytes_in(work.shared_features.folder)
-    check_resources(plan, work.files.prepared, there_bytes=there)
 
 
 def _train_subject(
@@ -200,15 +165,17 @@ def _train_subject(
 ) -> TrainedSubject:
     files, subject = work.files, work.subject
     with lock(work.folder):
-        if _is_published(work):
+        if is_published(work):
             tell(f"subject {subject} is trained already: {files.weights_npy(subject)}")
             seconds = {}
         else:
             seconds = _make_stages(work, device, show_progress)
+        for stage in (work.model, work.features, work.components, *map(work.trials, HEMIS)):
+            stage.remove()
     predictions = {
         (hemi, images): files.predictions(subject, hemi, images)
         for hemi in HEMIS
-        for images in _DATASETS
+        for images in PREDICTED
     }
     return TrainedSubject(
         subject, files.weights_npy(subject), files.metadata(subject), predictions, seconds
@@ -223,11 +190,14 @@ def _make_stages(work: Workspace, device: torch.device, show_progress: bool) -> 
     dict of str to float
         Seconds that the subject's stages took, now or before they were interrupted.
     """
-    stages = [work.colour_features, work.features, work.components, work.model]
-    for hemi in HEMIS:
-        stages += [work.trials(hemi), work.synthetic(hemi)]
-    if not work.shared_features.is_finished:
-        stages.insert(0, work.shared_features)
+    # `measured` is made with `trials`, and `shared_features` may be another subject's work.
+    left_out = {work.measured(hemi).folder for hemi in HEMIS}
+    if work.shared_features.is_finished:
+        left_out.add(work.shared_features.folder)
+    stages = [stage for stage in work.stages if stage.folder not in left_out]
+    for stage in work.stages[1:]:  # but for the shared features, which are others' too
+        if not stage.is_finished:
+            stage.remove()  # of other data or options: its space is needed
     if not work.model.is_finished:
         if not work.components.is_finished:
             make_features(work, device, training=True, show_progress=show_progress)
@@ -239,10 +209,8 @@ def _make_stages(work: Workspace, device: torch.device, show_progress: bool) -> 
         del buffers
         _make_model(work)
     seconds = {stage.name: stage.seconds for stage in stages if stage.is_finished}
-    _publish(work)
     keep_seconds(work.folder, seconds)
-    for stage in (work.model, work.features, work.components, *map(work.trials, HEMIS)):
-        stage.remove()
+    publish(work)
     return seconds
 
 
@@ -279,31 +247,37 @@ def _make_trials(work: Workspace, hemi: str, buffers: Buffers, show_progress: bo
         groups.append(Group(partition.val, validation_rows(val, train)))
     with stage.make() as folder:
         reduced = measure(work, hemi, groups, buffers=buffers, show_progress=show_progress)
-        for name, products in zip(("train", "val"), reduced.products, strict=False):
+        for name, products, n_present in zip(
+            ("train", "val"), reduced.products, reduced.n_present, strict=False
+        ):
             np.save(folder / f"{name}_products.npy", products)
+            np.save(folder / f"{name}_n_present.npy", n_present)
 
 
 def _make_model(work: Workspace) -> None:
     with work.model.make() as folder:
-        staged = _staged(work, folder)
+        staged = staged_files(work, folder)
         scaler, pca = load_fitted(work.components.folder)
         scores = {
             name: np.load(work.components / f"{name}_scores.npy")
-            for name in ("train", "val", *_DATASETS)
+            for name in ("train", "val", *PREDICTED)
         }
         regressions: list[RegressionParams] = []
         penalties: dict[str, Float32s] = {}
         for hemi in HEMIS:
             products = np.load(work.trials(hemi) / "train_products.npy")
             if work.ridge:
-                val_products = np.load(work.trials(hemi) / "val_products.npy")
                 regression, penalties[hemi] = fit_ridge(
-                    products, scores["train"], val_products, scores["val"]
+                    products,
+                    scores["train"],
+                    np.load(work.trials(hemi) / "val_products.npy"),
+                    scores["val"],
+                    n_present=np.load(work.trials(hemi) / "val_n_present.npy"),
                 )
             else:
                 regression = regression_from_products(products, scores["train"])
             regressions.append(regression)
-            for images in _DATASETS:
+            for images in PREDICTED:
                 path = staged[work.files.predictions(work.subject, hemi, images)]
                 predicted = scores[images] @ regression.coef_.T
                 predicted += regression.intercept_
@@ -314,39 +288,3 @@ def _make_model(work: Workspace) -> None:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         metadata = describe_training(work, sha256, penalties)
         save_metadata(staged[work.files.metadata(work.subject)], metadata)
-
-
-def _targets(work: Workspace) -> list[Path]:
-    """Return the files of the finished model, in the order in which they appear: metadata last."""
-    files, subject = work.files, work.subject
-    predictions = [files.predictions(subject, h, images) for h in HEMIS for images in _DATASETS]
-    return [files.weights_npy(subject), *predictions, files.metadata(subject)]
-
-
-def _staged(work: Workspace, folder: Path) -> dict[Path, Path]:
-    """Return, for each file of the model, where it is written first."""
-    return {target: folder / target.name for target in _targets(work)}
-
-
-def _publish(work: Workspace) -> None:
-    """Put the finished model's files into their places."""
-    # What was converted from weights that are now replaced.
-    work.files.weights_safetensors(work.subject).unlink(missing_ok=True)
-    put_in_place({staged: final for final, staged in _staged(work, work.model.folder).items()})
-    with work.published.make() as folder:
-        sizes = {str(path): path.stat().st_size for path in _targets(work)[:-1]}
-        (folder / _PLACES).write_text(json.dumps(sizes))
-
-
-def _is_published(work: Workspace) -> bool:
-    """Whether this very model was put in place, and is there still.
-
-    Metadata need only be there: `berg test` adds to them.
-    """
-    if not work.published.is_finished:
-        return False
-    sizes = json.loads((work.published / _PLACES).read_text())
-    *others, metadata = _targets(work)
-    return metadata.is_file() and all(
-        path.is_file() and path.stat().st_size == sizes.get(str(path)) for path in others
-    )

@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from berg import __version__, alexnet
 from berg.metadata import Metadata
 from berg.scoring import Scores
-from berg.training.workspace import HEMIS, Workspace
+from berg.training.workspace import HEMIS, VERSIONS, Workspace
 
 DATASETS = ("nsdcore", "nsdsynthetic")
+_GAMMA = "NSD-synthetic's stimuli entered the network gamma-corrected, as they were shown"
 
 
 def describe_data(workspace: Workspace) -> Metadata:
-    """Collect what the metadata say of the measured data: regions, ceilings, partitions.
+    """Collect what the metadata say of the measured data: regions, ceilings, missing trials.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def describe_data(workspace: Workspace) -> Metadata:
     Returns
     -------
     dict
-        ``"fmri"``, ``"encoding_models"`` and ``"provenance"``, without accuracy.
+        ``"fmri"``, ``"encoding_models"`` and ``"provenance"``, without images and accuracy.
     """
     data, subject = workspace.data, workspace.subject
     fmri: dict[str, Any] = {}
@@ -39,12 +39,6 @@ def describe_data(workspace: Workspace) -> Metadata:
         fmri[f"{hemi}_n_missing_nsdcore"] = np.load(measured / "n_missing.npy")
         fmri[f"{hemi}_n_missing_nsdsynthetic"] = np.load(synthetic / "n_missing.npy")
         fmri[f"{hemi}_fsaverage_rois"] = dict(data.rois[hemi])
-    partition = data.partition
-    images = {
-        "train_img_num": partition.train,
-        "val_img_num": partition.val,
-        "test_img_num": partition.test,
-    }
     provenance = {
         "simulated": workspace.nsd.simulated,
         "dataset": "a simulated tree in the layout of the Natural Scenes Dataset: these responses "
@@ -52,12 +46,11 @@ def describe_data(workspace: Workspace) -> Metadata:
         if workspace.nsd.simulated
         else "Natural Scenes Dataset, betas_fithrf_GLMdenoise_RR on fsaverage",
         "subject": subject,
-        "n_sessions": data.n_sessions,
-        "gamma": "NSD-synthetic's stimuli entered the network gamma-corrected, as they were shown",
+        "gamma": _GAMMA,
         "missing_trials": "NaN, or constant over a session; left out of averages",
         "measured": {hemi: workspace.measured(hemi).fingerprint for hemi in HEMIS},
     }
-    return {"fmri": fmri, "encoding_models": dict(images), "provenance": provenance}
+    return {"fmri": fmri, "encoding_models": {}, "provenance": provenance}
 
 
 def describe_training(
@@ -78,11 +71,17 @@ def describe_training(
     dict
         As `berg.metadata.save_metadata` takes it, without accuracy.
     """
-    metadata = describe_data(workspace)
+    metadata, partition = describe_data(workspace), workspace.data.partition
+    metadata["encoding_models"] |= {
+        "train_img_num": partition.train,
+        "val_img_num": partition.val,
+        "test_img_num": partition.test,
+    }
     for hemi, penalty in penalties.items():
         metadata["encoding_models"][f"{hemi}_ridge_penalty"] = penalty
     metadata["provenance"] |= {
         "trained_by": f"berg {__version__}",
+        "n_sessions": workspace.data.n_sessions,
         "regression": "ridge, one penalty a vertex, chosen on the validation images"
         if workspace.ridge
         else "linear regression",
@@ -91,9 +90,50 @@ def describe_training(
         "network_sha256": alexnet.FINGERPRINT,
         "training_sha256": workspace.model.fingerprint,
         "device": workspace.device_type,
-        "versions": {"berg": __version__, "numpy": np.__version__, "torch": torch.__version__},
+        "versions": VERSIONS,
     }
     return metadata
+
+
+def describe_test(work: Workspace, metadata: Metadata, weights_sha256: str) -> None:
+    """Write into the metadata on what the accuracy in them was measured.
+
+    Parameters
+    ----------
+    work : Workspace
+    metadata : dict
+        Changed in place: ``test_img_num`` and the provenance.
+    weights_sha256 : str
+        Of the weights that were tested.
+    """
+    data = work.data
+    metadata["encoding_models"]["test_img_num"] = data.partition.test
+    metadata["provenance"] = provenance_of(metadata) | {
+        "tested": {
+            "by": f"berg {__version__}",
+            "weights_sha256": weights_sha256,
+            "simulated": work.nsd.simulated,
+            "n_sessions": data.n_sessions,
+            "n_test_images": len(data.partition.test),
+            "gamma": _GAMMA,
+            "measured": {hemi: work.measured(hemi).fingerprint for hemi in HEMIS},
+        }
+    }
+
+
+def provenance_of(metadata: Metadata) -> dict[str, Any]:
+    """Return what metadata say of their origin; empty if they say nothing.
+
+    Parameters
+    ----------
+    metadata : dict
+
+    Returns
+    -------
+    dict
+    """
+    provenance: Any = metadata.get("provenance")  # which a file may have as anything
+    return dict(provenance) if isinstance(provenance, dict) else {}
 
 
 def add_accuracy(metadata: Metadata, hemi: str, dataset: str, scores: Scores) -> None:

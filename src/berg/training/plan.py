@@ -1,4 +1,4 @@
-"""What training will take from the machine, stated before it starts.
+"""What training and testing will take from the machine, stated before they start.
 
 The figures follow from the sizes of the data; each large array of each stage is counted. A
 training that cannot fit is refused at once, rather than failing after an hour.
@@ -6,8 +6,8 @@ training that cannot fit is refused at once, rather than failing after an hour.
 
 from __future__ import annotations
 
-import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,9 +27,8 @@ class Sizes:
 
     Parameters
     ----------
-    n_train, n_val, n_test, n_shared, n_synthetic, n_colour : int
-        Images: of the partitions, shared by all subjects, of NSD-synthetic, and those of
-        NSD-synthetic that were made for the subject.
+    n_train, n_test, n_shared, n_synthetic : int
+        Images: of the partitions, of NSD-core shared by all subjects, of NSD-synthetic.
     n_vertices : int
         Of one hemisphere.
     n_trials : int
@@ -38,11 +37,9 @@ class Sizes:
     """
 
     n_train: int
-    n_val: int
     n_test: int
     n_shared: int
     n_synthetic: int
-    n_colour: int
     n_vertices: int
     n_trials: int
     n_features: int
@@ -87,67 +84,89 @@ def plan_training(sizes: Sizes) -> Plan:
     Plan
     """
     s = sizes
-    gram = s.n_train**2 * (2 * _FLOAT64 + _FLOAT32) + 3 * s.n_train * _COLUMN_BLOCK * _FLOAT32
+    block = s.n_train * _COLUMN_BLOCK * _FLOAT32
+    gram = s.n_train**2 * 2 * _FLOAT64 + 4 * block
     components = 3 * s.n_components * s.n_features * _FLOAT32
-    session = s.n_trials * s.n_vertices * _FLOAT32
-    products = 2 * (s.n_components + 1) * s.n_vertices * _FLOAT32
-    trials = 2 * session + products + s.n_test * s.n_vertices * _FLOAT32
-    regressions = 2 * (s.n_components + 1) * s.n_vertices * _FLOAT32
+    products = (s.n_components + 1) * s.n_vertices * _FLOAT32
     return Plan(
-        memory_bytes=_PROGRAM_BYTES + max(gram, components + regressions, trials),
-        scratch_bytes=(s.n_train + s.n_colour) * s.n_features * _FLOAT32 + 2 * products,
-        kept_bytes=(
-            (s.n_shared + s.n_synthetic - s.n_colour) * s.n_features * _FLOAT32
-            # measured and predicted responses, both hemispheres
-            + 4 * (s.n_test + s.n_synthetic) * s.n_vertices * _FLOAT32
-            + (s.n_components * _FLOAT32 + 3 * _FLOAT64) * s.n_features
-            + regressions
-        ),
+        memory_bytes=_PROGRAM_BYTES
+        + max(gram + components // 3, components + 2 * products, 2 * products + _trials_bytes(s)),
+        scratch_bytes=s.n_train * s.n_features * _FLOAT32 + components + 4 * products,
+        kept_bytes=_prepared_bytes(s)
+        + 2 * (s.n_test + s.n_synthetic) * s.n_vertices * _FLOAT32
+        + (s.n_components * _FLOAT32 + 3 * _FLOAT64) * s.n_features
+        + 2 * products,
     )
 
 
-def check_resources(plan: Plan, folder: Path, *, there_bytes: int = 0) -> None:
-    """Refuse a training for which the machine is too small.
+def plan_testing(sizes: Sizes) -> Plan:
+    """Add up what the test of one subject's model takes.
 
     Parameters
     ----------
-    plan : Plan
+    sizes : Sizes
+
+    Returns
+    -------
+    Plan
+    """
+    s = sizes
+    model = (s.n_components * s.n_features + 2 * (s.n_components + 1) * s.n_vertices) * _FLOAT32
+    predicted = 3 * max(s.n_test, s.n_synthetic) * s.n_vertices * _FLOAT32  # and one measured
+    return Plan(
+        memory_bytes=_PROGRAM_BYTES + model + max(predicted, _trials_bytes(s)),
+        scratch_bytes=0,
+        kept_bytes=_prepared_bytes(s),
+    )
+
+
+def _trials_bytes(s: Sizes) -> int:
+    """Memory for the pass over a hemisphere's trials, but for the products."""
+    return (2 * s.n_trials + s.n_test) * s.n_vertices * _FLOAT32
+
+
+def _prepared_bytes(s: Sizes) -> int:
+    """Disk for the features of test images, and for the measured responses to them."""
+    features = (s.n_shared + s.n_synthetic) * s.n_features
+    return (features + 2 * (s.n_test + s.n_synthetic) * s.n_vertices) * _FLOAT32
+
+
+def check_resources(plans: Sequence[Plan], folder: Path, *, there_bytes: int = 0) -> None:
+    """Refuse what the machine is too small for.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        Done one after the other: what they keep adds up.
     folder : Path
-        Where it will write; need not exist.
+        Where they will write; need not exist.
     there_bytes : int
-        Disk that an earlier, interrupted run has taken already.
+        Disk that an earlier, interrupted run has taken for the same already.
 
     Raises
     ------
     ResourceError
-        If less memory or disk is free than the plan needs.
+        If less memory or disk is free than they need.
     """
+    memory = max((plan.memory_bytes for plan in plans), default=0)
     available = psutil.virtual_memory().available
-    if plan.memory_bytes > available:
+    if memory > available:
         raise ResourceError(
-            "there is too little memory for this training",
-            got=f"{_gb(available)} free; it {plan}",
+            "there is too little memory",
+            got=f"{_gb(available)} free, about {_gb(memory)} needed",
             do="close other programs, or run it on a larger machine",
         )
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    wanted = plan.scratch_bytes + plan.kept_bytes - there_bytes + _SPARE_DISK_BYTES
-    if wanted > free:
+    scratch = max((plan.scratch_bytes for plan in plans), default=0)
+    wanted = scratch + sum(plan.kept_bytes for plan in plans) - there_bytes
+    if plans and wanted + _SPARE_DISK_BYTES > free:
         raise ResourceError(
             f"there is too little space on the disk of {folder}",
-            got=f"{_gb(free)} free; it {plan}",
-            accepted=f"{_gb(wanted)} free, 1 GB of it to spare",
+            got=f"{_gb(free)} free, about {_gb(wanted)} needed",
+            accepted=f"{_gb(wanted + _SPARE_DISK_BYTES)} free, 1 GB of it to spare",
             do="make space, or point --berg-dir at a larger disk",
         )
-
-
-def bytes_in(folder: Path) -> int:
-    """Return the bytes of all files in a folder and below it; 0 if it does not exist."""
-    return sum(
-        os.path.getsize(os.path.join(path, name))
-        for path, _, names in os.walk(folder)
-        for name in names
-    )
 
 
 def _gb(n_bytes: float) -> str:

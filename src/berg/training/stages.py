@@ -8,7 +8,6 @@ intermediate result would give a wrong model that looks normal.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -37,7 +36,7 @@ class Stage:
     Parameters
     ----------
     folder : Path
-        Where the finished stage lies. Its name is the stage's name.
+        Where the finished stage lies.
     follows_from : mapping of str
         Everything that its content follows from, as JSON can hold it: files by `identity`,
         parameters, versions, and the fingerprints of the stages that it builds on.
@@ -48,8 +47,8 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """The stage's name."""
-        return self.folder.name
+        """The stage's name: its folder's, up to a dash."""
+        return self.folder.name.partition("-")[0]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -90,7 +89,7 @@ class Stage:
         ResourceError
             If it cannot be written: no space, no permission. Nothing is left behind.
         """
-        unfinished = self.folder.with_name(_UNFINISHED + self.name)
+        unfinished = self.folder.with_name(_UNFINISHED + self.folder.name)
         start = time.perf_counter()
         try:
             shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed
@@ -112,16 +111,18 @@ class Stage:
         except BERGError:
             raise
         except OSError as err:
-            if err.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            # NumPy's own error of a full disk has neither a number nor a file.
+            written = err.filename is None or Path(err.filename).is_relative_to(self.folder.parent)
+            if not written:
                 raise
-            raise ResourceError(
-                f"stage {self.name} cannot be written to {self.folder.parent}",
-                got=str(err),
-                accepted="a disk with space, in which you may write",
-                do="make space and run the same command again: what is finished is kept",
-            ) from err
+            raise _not_writable(self.folder, err) from err
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+    @property
+    def finished_bytes(self) -> int:
+        """Size of its files if it is finished, else 0."""
+        return sum(self._record()["bytes"].values()) if self.is_finished else 0
 
     def remove(self) -> None:
         """Delete the folder, finished or not."""
@@ -152,16 +153,22 @@ def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         If another process has it, and this one is not to wait; or it cannot be written.
     """
     path = folder.with_name(f".{folder.name}.lock")
+    held = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path, timeout=-1 if wait else 0):
-            yield
+        held.acquire(timeout=-1 if wait else 0)
     except Timeout as err:
         raise ResourceError(
             f"another process is at work on {folder}",
             got=f"a lock on {path}",
             do="wait until it is done; a process that was killed leaves no lock",
         ) from err
+    except OSError as err:
+        raise _not_writable(folder, err) from err
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def keep_seconds(folder: Path, seconds: Mapping[str, float]) -> None:
@@ -198,6 +205,16 @@ def identity(path: Path, root: Path) -> list[Any]:
     """
     status = path.stat()
     return [path.relative_to(root).as_posix(), status.st_size, status.st_mtime_ns]
+
+
+def _not_writable(folder: Path, err: OSError) -> ResourceError:
+    return ResourceError(
+        f"{folder} cannot be written",
+        got=str(err),
+        accepted="a disk with space, in a folder that you may write to",
+        do="make space, or choose another --berg-dir; what is finished is kept, and the same "
+        "command goes on from there",
+    )
 
 
 def _size(path: Path) -> int | None:

@@ -27,8 +27,8 @@ class TrialFile(Protocol):
     def n_trials(self) -> int:
         """Trials of the session, at least one."""
 
-    def read(self, out: Float32s | None = None) -> Float32s:
-        """Read all trials, (n_trials, n_vertices) float32, into `out` where it is given."""
+    def read(self, out: Float32s | None = None, *, vertices: slice | None = None) -> Float32s:
+        """Read all trials, (n_trials, n_vertices) float32, of a slice of the vertices or all."""
 
     def read_trials(self, indices: Int64s) -> Float32s:
         """Read some trials, (n_indices, n_vertices) float32."""
@@ -77,13 +77,16 @@ def trial_buffers(files: Sequence[TrialFile]) -> Buffers:
     return np.empty(n_numbers, np.float32), np.empty(n_numbers, np.float32)
 
 
-def read_into(file: TrialFile, buffer: Float32s) -> Float32s:
+def read_into(file: TrialFile, buffer: Float32s, vertices: slice | None = None) -> Float32s:
     """Read a file into the beginning of a buffer; return that, (n_trials, n_vertices)."""
-    n_numbers = file.n_trials * file.n_vertices
-    return file.read(buffer[:n_numbers].reshape(file.n_trials, file.n_vertices))
+    n_vertices = len(range(file.n_vertices)[vertices or slice(None)])
+    out = buffer[: file.n_trials * n_vertices].reshape(file.n_trials, n_vertices)
+    return file.read(out, vertices=vertices)
 
 
-def read_ahead(sessions: Sequence[TrialFile], buffers: Buffers) -> Iterator[Float32s]:
+def read_ahead(
+    sessions: Sequence[TrialFile], buffers: Buffers, vertices: slice | None = None
+) -> Iterator[Float32s]:
     """Read sessions in order, the next one in a thread while the caller computes.
 
     Parameters
@@ -92,6 +95,8 @@ def read_ahead(sessions: Sequence[TrialFile], buffers: Buffers) -> Iterator[Floa
         At least one; all of one number of vertices.
     buffers : pair of (n_numbers,) float32
         From `trial_buffers`.
+    vertices : slice, optional
+        Neighbouring vertices to read. None reads all.
 
     Yields
     ------
@@ -99,11 +104,11 @@ def read_ahead(sessions: Sequence[TrialFile], buffers: Buffers) -> Iterator[Floa
         Overwritten once the next one is asked for: two buffers take turns.
     """
     with ThreadPoolExecutor(1) as reader:
-        pending = reader.submit(read_into, sessions[0], buffers[0])
+        pending = reader.submit(read_into, sessions[0], buffers[0], vertices)
         for i, following in enumerate([*sessions[1:], None]):
             trials = pending.result()
             if following is not None:
-                pending = reader.submit(read_into, following, buffers[(i + 1) % 2])
+                pending = reader.submit(read_into, following, buffers[(i + 1) % 2], vertices)
             yield trials
 
 

@@ -66,11 +66,14 @@ class ReducedTrials:
         z-scores, where none does.
     n_missing : (n_vertices,) int32
         Missing trials: NaN, or of a session in which the vertex is constant.
+    n_present : tuple of (n_vertices,) int32
+        Per group, its images of which at least one repeat exists.
     """
 
     products: tuple[Float32s, ...]
     means: Float32s
     n_missing: Counts
+    n_present: tuple[Counts, ...]
 
 
 def reduce_trials(
@@ -84,8 +87,8 @@ def reduce_trials(
 ) -> ReducedTrials:
     """Z-score each session's trials, average the repeats of each image, and reduce.
 
-    Each file is read once, the next one while one is computed with; again only for vertices
-    that miss single trials. Resident are two sessions, the result, and some 100 MB.
+    Each file is read once, the next one while one is computed with, and at most once more for
+    vertices that miss single trials. Resident are two sessions, the result, and some 100 MB.
 
     Parameters
     ----------
@@ -101,7 +104,8 @@ def reduce_trials(
     buffers : pair of (n_numbers,) float32, optional
         From `trial_buffers`, for those who reduce one hemisphere after the other.
     bar : tqdm, optional
-        Goes forward by one per session.
+        Goes forward by one per session; vertices that are read again, a part at a time, are
+        added to its total.
 
     Returns
     -------
@@ -123,6 +127,7 @@ def reduce_trials(
         tuple(np.zeros((rows.shape[1], n_vertices), np.float32) for rows in shown.rows),
         np.zeros((len(kept), n_vertices), np.float32),
         np.zeros(n_vertices, np.int32),
+        _count_present(shown, lacking),
     )
     irregular = np.zeros(n_vertices, np.bool_)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -137,8 +142,21 @@ def reduce_trials(
         n_vertices,
         np.count_nonzero(irregular),
     )
-    _reduce_again(result, sessions, shown, np.flatnonzero(irregular), buffers)
+    _reduce_again(result, sessions, shown, np.flatnonzero(irregular), buffers, bar)
     return result
+
+
+def _count_present(shown: ShownImages, lacking: Mask) -> tuple[Counts, ...]:
+    """Count, per group, the images that are left where vertices lack whole sessions."""
+    counts = tuple(
+        np.full(lacking.shape[1], np.count_nonzero(members), np.int32) for members in shown.members
+    )
+    some = np.flatnonzero(lacking.any(axis=0))
+    for piece in _slices(len(some), _PIECE_WIDTH):
+        left = shown.repeats @ (~lacking[:, some[piece]]).astype(np.float32)
+        for count, members in zip(counts, shown.members, strict=True):
+            count[some[piece]] = np.count_nonzero(left[members] > 0, axis=0)
+    return counts
 
 
 def _add_session(
@@ -235,39 +253,55 @@ def _reduce_again(
     shown: ShownImages,
     vertices: Int64s,
     buffers: Buffers,
+    bar: tqdm[Any] | None,
 ) -> None:
-    """Overwrite some vertices of the result, whatever trials they miss."""
+    """Overwrite some vertices of the result, whatever trials they miss.
+
+    Each chunk of them reads only the vertices from its first to its last: all chunks together
+    read no file more than once.
+    """
     n_shown = len(shown.repeats)
     width = max(1, _AGAIN_BYTES // (n_shown * (4 + 4)))  # bytes of a float32 and an int32
     chunks = [vertices[cut] for cut in _slices(len(vertices), width)]
     if len(chunks) > 1:
         logger.warning(
-            "%d vertices miss single trials: all sessions are read again %d times",
+            "%d vertices miss single trials: they are read again, in %d parts",
             len(vertices),
             len(chunks),
         )
+    if bar is not None and bar.total is not None:
+        bar.total += len(chunks) * len(sessions)
     for chunk in chunks:
-        means = _mean_responses(sessions, shown, chunk, buffers)
+        means, present = _mean_responses(sessions, shown, chunk, buffers, bar)
+        for count, members in zip(result.n_present, shown.members, strict=True):
+            count[chunk] = np.count_nonzero(present[members], axis=0)
         for products, rows in zip(result.products, shown.rows, strict=True):
             products[:, chunk] = rows.T @ means
         result.means[:, chunk] = np.where(shown.kept[:, None] >= 0, means[shown.kept], 0.0)
 
 
 def _mean_responses(
-    sessions: Sequence[TrialFile], shown: ShownImages, vertices: Int64s, buffers: Buffers
-) -> Float32s:
-    """Average the repeats that exist of every image, at some vertices: (n_shown, n_vertices)."""
+    sessions: Sequence[TrialFile],
+    shown: ShownImages,
+    vertices: Int64s,
+    buffers: Buffers,
+    bar: tqdm[Any] | None,
+) -> tuple[Float32s, Counts]:
+    """Average and count the repeats that exist of every image: (n_shown, n_vertices) each."""
     means = np.zeros((len(shown.repeats), len(vertices)), np.float32)
     present = np.zeros(means.shape, np.int32)
-    for trials, image in zip(read_ahead(sessions, buffers), shown.image, strict=True):
+    span = slice(int(vertices[0]), int(vertices[-1]) + 1)
+    for trials, image in zip(read_ahead(sessions, buffers, span), shown.image, strict=True):
         for piece in _slices(len(vertices), _PIECE_WIDTH):
-            z = zscore(trials[:, vertices[piece]])
+            z = zscore(trials[:, vertices[piece] - span.start])
             exists = ~np.isnan(z)
             z[~exists] = 0.0
             for trial, shows in enumerate(image):  # 40 times as fast as numpy.add.at
                 means[shows, piece] += z[trial]
                 present[shows, piece] += exists[trial]
-    return np.divide(means, np.maximum(present, 1), out=means)
+        if bar is not None:
+            bar.update()
+    return np.divide(means, np.maximum(present, 1), out=means), present
 
 
 @dataclass(frozen=True)

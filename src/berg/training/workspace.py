@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
 
@@ -31,6 +32,14 @@ from berg.nsd.survey import NSDData, SubjectData
 from berg.training.stages import Stage, identity
 
 HEMIS = ("lh", "rh")
+
+# Of all whose arithmetic a model follows from.
+VERSIONS = {
+    "berg": __version__,
+    "numpy": np.__version__,
+    "scipy": scipy.__version__,
+    "torch": torch.__version__,
+}
 
 # Raise it when the same data would give another model: earlier stages then do not count.
 TRAINING_VERSION = 1
@@ -74,16 +83,19 @@ class Workspace:
 
     @cached_property
     def shared_features(self) -> Stage:
-        """Features of the images that all subjects saw: NSD-core's and NSD-synthetic's."""
+        """Features of the images that all subjects saw: NSD-core's and NSD-synthetic's.
+
+        Several processes may use it, and each must find its own: the folder is named after what
+        it follows from.
+        """
         files = self.nsd.files
-        return Stage(
-            self.files.prepared / "shared_features",
-            {
-                **self._network,
-                "stimuli": self._identities(files.stimuli, files.synthetic_stimuli),
-                "images": _digest(self.nsd.design.shared_images),
-            },
-        )
+        follows_from = {
+            **self._network,
+            "stimuli": self._identities(files.stimuli, files.synthetic_stimuli),
+            "images": _digest(self.nsd.design.shared_images),
+        }
+        own_name = Stage(self.files.prepared, follows_from).fingerprint[:12]
+        return Stage(self.files.prepared / f"shared_features-{own_name}", follows_from)
 
     @cached_property
     def features(self) -> Stage:
@@ -168,6 +180,7 @@ class Workspace:
                 "trials": [self.trials(hemi).fingerprint for hemi in HEMIS],
                 "synthetic": [self.synthetic(hemi).fingerprint for hemi in HEMIS],
                 "maps": self._identities(*maps, *self.data.roi_files),
+                "simulated": self.nsd.simulated,
             },
         )
 
@@ -177,10 +190,18 @@ class Workspace:
         return Stage(self.folder / "published", {"model": self.model.fingerprint})
 
     @property
+    def stages(self) -> list[Stage]:
+        """The stages of training, in the order in which they are made."""
+        made = [self.shared_features, self.colour_features, self.features, self.components]
+        for hemi in HEMIS:
+            made += [self.trials(hemi), self.measured(hemi), self.synthetic(hemi)]
+        return [*made, self.model]
+
+    @property
     def _versions(self) -> dict[str, Any]:
         return {
             "training": TRAINING_VERSION,
-            "versions": {"berg": __version__, "numpy": np.__version__, "torch": torch.__version__},
+            "versions": VERSIONS,
         }
 
     @property

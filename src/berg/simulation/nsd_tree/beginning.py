@@ -45,6 +45,8 @@ def mark_simulated(root: Path, made_with: Mapping[str, object], n_bytes: int) ->
         If the disk has too little space for what is not there yet.
     """
     known = read_marker(root)
+    if known is not None and "sessions" in made_with:
+        known.setdefault("sessions", made_with["sessions"])  # older markers leave it out
     if known is None and root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InvalidParameterError(
             "there is something else already where the simulated NSD should be",

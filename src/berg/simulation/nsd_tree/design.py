@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
+from operator import le
 from pathlib import Path
 from typing import Literal
 
@@ -123,7 +125,7 @@ def draw_design(
         raise InvalidParameterError(
             "no such design can be drawn",
             got=f"n_sessions={n_sessions}, n_train={n_train}, n_test={n_test}, n_val={n_val}",
-            accepted="a session, two training and test images, one validation image, and "
+            accepted="n_sessions and n_val from 1, n_train and n_test from 2, and "
             f"n_test + n_val + {N_SUBJECTS} * n_train up to {_NSD_IMAGES}",
         )
     early = min(
@@ -132,12 +134,17 @@ def draw_design(
     )
     n_early = 3 * n_test + n_val
     n_late = n_val if n_sessions > _NSD_COMMON_SESSIONS else 0
-    least = max(
-        -(-n_early // early),
-        -(-n_late // max(n_sessions - early, 1)),
-        -(-(n_early + n_late + n_train) // n_sessions),
-    )
-    most = (n_early + n_late + n_val + 3 * n_train) // n_sessions
+
+    def room(n_train: int) -> tuple[int, int]:
+        """Return the least and the most trials a session."""
+        least = max(
+            -(-n_early // early),
+            -(-n_late // max(n_sessions - early, 1)),
+            -(-(n_early + n_late + n_train) // n_sessions),
+        )
+        return least, (n_early + n_late + n_val + 3 * n_train) // n_sessions
+
+    least, most = room(n_train)
     if trials_per_session is None:
         trials_per_session = min(max(_NSD_TRIALS_PER_SESSION, least), most)
     if not least <= trials_per_session <= most:
@@ -145,7 +152,10 @@ def draw_design(
             "the images do not fit into the trials",
             got=f"{trials_per_session} trials in each of {n_sessions} sessions, for n_train="
             f"{n_train}, n_test={n_test}, n_val={n_val}",
-            accepted=f"{least} to {most} trials a session" if least <= most else None,
+            accepted=f"{least} to {most} trials a session"
+            if least <= most
+            else f"n_train={next(n for n in count(n_train) if le(*room(n)))} or more, with these "
+            "sessions and other images",
             do="ask for other numbers of images or sessions",
         )
 

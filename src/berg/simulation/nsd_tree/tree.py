@@ -146,6 +146,7 @@ def simulate_nsd(
             "tree_version": _TREE_VERSION,
             "subjects": subjects,
             "n_sessions": n_sessions,
+            "sessions": {str(s): completed_sessions(s, n_sessions) for s in subjects},
             "n_train": n_train,
             "n_test": n_test,
             "n_val": n_val,
