@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -160,6 +161,21 @@ def test_missing_trials_are_as_if_they_had_never_been_shown(rng):
     means = average_repeats(trials, image).means[:, 1]
     for number, mean in enumerate(means):
         assert mean == pytest.approx(np.nanmean(trials[image == number, 1]))
+
+
+def test_ncsnr_of_nsdsynthetic_is_the_true_one(rng):
+    """Over vertices from no signal to three times the noise, with NSD-synthetic's own design."""
+    repeats = np.repeat([2, 4, 8, 10], [236, 32, 8, 8])
+    image = np.repeat(np.arange(284), repeats)
+    assert len(image) == 744
+    true = np.linspace(0, 3, 2000)
+    signal = stats.zscore(rng.standard_normal((284, 2000)))
+    trials = true * signal[image] + rng.standard_normal((744, 2000))
+    found = ncsnr_from_trials(stats.zscore(trials), image)
+    # Images shown ten times weigh five times as much in the trials as those shown twice.
+    realised = true * signal[image].std(axis=0)
+    assert np.corrcoef(found, realised)[0, 1] > 0.99
+    assert abs(np.median(found[200:] / realised[200:]) - 1) < 0.02
 
 
 def test_an_image_whose_trials_are_all_missing_does_not_count_towards_ncsnr(rng):

@@ -58,6 +58,9 @@ class Trained:
         return BERG(self.berg_dir).get_model_metadata(MODEL_ID, subject)
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:subject . has only .. test images")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _few_components():
     with pytest.MonkeyPatch.context() as patch:

@@ -34,6 +34,9 @@ class Stopped(BaseException):
     """What a test raises where a process might be killed."""
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:subject . has only .. test images")
+
+
 @pytest.fixture(scope="module")
 def nsd_dir(tmp_path_factory, cache_dir) -> Path:
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,7 @@ from berg.nsd.survey import NSDData
 from berg.training.plan import Sizes
 from berg.training.workspace import Workspace
 
-_LEAST_TEST_IMAGES, _MANY_TEST_IMAGES = 3, 30
+_LEAST_TEST_IMAGES, _MANY_TEST_IMAGES = 3, 100
 
 
 def check_sizes(card: ModelCard, nsd: NSDData) -> None:
@@ -92,7 +92,7 @@ def check_test_images(work: Workspace) -> None:
     Warns
     -----
     BERGWarning
-        If there are fewer than 30: the correlation of a vertex then scatters by 0.2 and more.
+        If there are fewer than 100: the correlation of a vertex then scatters by 0.1 and more.
     """
     n_test = len(work.data.partition.test)
     if n_test < _LEAST_TEST_IMAGES:
@@ -125,7 +125,7 @@ def check_training_images(work: Workspace) -> None:
     Warns
     -----
     BERGWarning
-        If there are fewer than 30 test images.
+        If there are fewer than 100 test images.
     """
     partition, n_components = work.data.partition, work.card.n_components
     n_train = len(partition.train)
