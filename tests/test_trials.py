@@ -10,10 +10,12 @@ from tqdm import tqdm
 
 from berg.errors import InvalidParameterError
 from berg.scoring import average_repeats, ncsnr_from_trials
+from berg.training import synthetic
 from berg.training import trials as module
 from berg.training.shown_images import Group
+from berg.training.synthetic import synthetic_trials
 from berg.training.trial_files import read_ahead, trial_buffers
-from berg.training.trials import reduce_trials, synthetic_trials
+from berg.training.trials import reduce_trials
 from berg.training.zscores import zscore, zscore_into
 
 # float32 z-scores, means and products of numbers around one, 100 of them summed
@@ -386,7 +388,7 @@ def test_float32_zscores_are_as_good_as_float64s(rng, mean, sd):
 def test_synthetic_trials_are_averaged_and_their_noise_ceiling_estimated(
     rng, monkeypatch, piece_width
 ):
-    monkeypatch.setattr(module, "_PIECE_WIDTH", piece_width)
+    monkeypatch.setattr(synthetic, "_PIECE_WIDTH", piece_width)
     image = rng.permutation(np.repeat(np.arange(10), [2, 2, 2, 2, 4, 4, 8, 8, 2, 2]))
     trials = rng.standard_normal((len(image), 40)).astype(np.float32)
     trials += rng.standard_normal((10, 40)).astype(np.float32)[image]

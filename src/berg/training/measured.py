@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
+from berg.training.synthetic import synthetic_trials
 from berg.training.trial_files import Buffers, trial_buffers
-from berg.training.trials import Group, ReducedTrials, reduce_trials, synthetic_trials
+from berg.training.trials import Group, ReducedTrials, reduce_trials
 from berg.training.workspace import HEMIS, Workspace
 
 

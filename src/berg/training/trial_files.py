@@ -129,3 +129,8 @@ def lacking_vertices(file: TrialFile) -> npt.NDArray[np.bool_]:
     frames = file.read_trials(np.unique([0, file.n_trials // 2, file.n_trials - 1]))
     constant = (frames == frames[:1]).all(axis=0)
     return np.asarray(constant | ~np.isfinite(frames).all(axis=0))
+
+
+def slices(length: int, width: int) -> Iterator[slice]:
+    """Cut a length into slices of at most a width, such as the vertices computed together."""
+    return (slice(start, min(start + width, length)) for start in range(0, length, width))

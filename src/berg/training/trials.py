@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from berg.scoring import average_repeats, ncsnr_from_trials
 from berg.training.shown_images import Group, ShownImages, match_images
 from berg.training.trial_files import (
     Buffers,
@@ -31,7 +30,7 @@ from berg.training.trial_files import (
     check_sessions,
     lacking_vertices,
     read_ahead,
-    read_into,
+    slices,
     trial_buffers,
 )
 from berg.training.zscores import zscore, zscore_into
@@ -41,7 +40,7 @@ Int64s = npt.NDArray[np.int64]
 Counts = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
-__all__ = ["Group", "ReducedTrials", "SyntheticTrials", "reduce_trials", "synthetic_trials"]
+__all__ = ["Group", "ReducedTrials", "reduce_trials"]
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +151,7 @@ def _count_present(shown: ShownImages, lacking: Mask) -> tuple[Counts, ...]:
         np.full(lacking.shape[1], np.count_nonzero(members), np.int32) for members in shown.members
     )
     some = np.flatnonzero(lacking.any(axis=0))
-    for piece in _slices(len(some), _PIECE_WIDTH):
+    for piece in slices(len(some), _PIECE_WIDTH):
         left = shown.repeats @ (~lacking[:, some[piece]]).astype(np.float32)
         for count, members in zip(counts, shown.members, strict=True):
             count[some[piece]] = np.count_nonzero(left[members] > 0, axis=0)
@@ -187,7 +186,7 @@ def _add_session(
     kept = list(zip(*np.nonzero(shown.kept[:, None] == image), strict=True))
     n_missing = np.empty(n_vertices, np.int32)
     buffer = np.empty((n_trials, min(_BLOCK_WIDTH, n_vertices)), np.float32)
-    for block in _slices(n_vertices, _BLOCK_WIDTH):
+    for block in slices(n_vertices, _BLOCK_WIDTH):
         raw = trials[:, block]
         z = buffer[:, : raw.shape[1]]
         n_missing[block] = _zscore_block(z, raw, shown.repeats[image], lacking[:, block], pool)
@@ -232,7 +231,7 @@ def _zscore_block(
         z[:, piece][:, columns] *= in_all / np.maximum(in_all - absent, 1)
         return n_missing
 
-    return np.concatenate(list(pool.map(compute, _slices(z.shape[1], _PIECE_WIDTH))))
+    return np.concatenate(list(pool.map(compute, slices(z.shape[1], _PIECE_WIDTH))))
 
 
 def _trial_weights(shown: ShownImages, session: int) -> Iterator[tuple[slice | Int64s, Float32s]]:
@@ -262,7 +261,7 @@ def _reduce_again(
     """
     n_shown = len(shown.repeats)
     width = max(1, _AGAIN_BYTES // (n_shown * (4 + 4)))  # bytes of a float32 and an int32
-    chunks = [vertices[cut] for cut in _slices(len(vertices), width)]
+    chunks = [vertices[cut] for cut in slices(len(vertices), width)]
     if len(chunks) > 1:
         logger.warning(
             "%d vertices miss single trials: they are read again, in %d parts",
@@ -292,7 +291,7 @@ def _mean_responses(
     present = np.zeros(means.shape, np.int32)
     span = slice(int(vertices[0]), int(vertices[-1]) + 1)
     for trials, image in zip(read_ahead(sessions, buffers, span), shown.image, strict=True):
-        for piece in _slices(len(vertices), _PIECE_WIDTH):
+        for piece in slices(len(vertices), _PIECE_WIDTH):
             z = zscore(trials[:, vertices[piece] - span.start])
             exists = ~np.isnan(z)
             z[~exists] = 0.0
@@ -302,72 +301,3 @@ def _mean_responses(
         if bar is not None:
             bar.update()
     return np.divide(means, np.maximum(present, 1), out=means), present
-
-
-@dataclass(frozen=True)
-class SyntheticTrials:
-    """What is left of NSD-synthetic's one session, of one hemisphere.
-
-    Attributes
-    ----------
-    means : (n_images, n_vertices) float32
-        Mean responses, z-scored, over the repeats that exist; zero where none does.
-    ncsnr : (n_vertices,) float32
-        Noise-ceiling signal-to-noise ratio; NaN where it is undefined.
-    n_missing : (n_vertices,) int32
-        Missing trials.
-    """
-
-    means: Float32s
-    ncsnr: Float32s
-    n_missing: Counts
-
-
-def synthetic_trials(
-    file: TrialFile, image: Int64s, *, buffers: Buffers | None = None
-) -> SyntheticTrials:
-    """Z-score one session, average the repeats of each image, and estimate the ncsnr.
-
-    Parameters
-    ----------
-    file : TrialFile
-        The session of one hemisphere.
-    image : (n_trials,) int64
-        Image of each trial, 0-based; every image up to the largest occurs, and at least
-        one occurs twice.
-    buffers : pair of (n_numbers,) float32, optional
-        As for `reduce_trials`.
-
-    Returns
-    -------
-    SyntheticTrials
-        Computed in float64.
-
-    Raises
-    ------
-    InvalidParameterError
-        If `image` does not fit the file, or no image is repeated.
-    """
-    check_sessions([file], len(image))
-    trials = read_into(file, (buffers or trial_buffers([file]))[0])
-    result = SyntheticTrials(
-        np.empty((image.max() + 1, file.n_vertices), np.float32),
-        np.empty(file.n_vertices, np.float32),
-        np.empty(file.n_vertices, np.int32),
-    )
-
-    def compute(piece: slice) -> None:
-        z = zscore(trials[:, piece])
-        averaged = average_repeats(z, image)
-        result.means[:, piece] = averaged.means
-        result.n_missing[piece] = averaged.n_missing
-        result.ncsnr[piece] = ncsnr_from_trials(z, image)
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(compute, _slices(file.n_vertices, _PIECE_WIDTH)))
-    return result
-
-
-def _slices(length: int, width: int) -> Iterator[slice]:
-    """Cut a length into slices of at most a width."""
-    return (slice(start, min(start + width, length)) for start in range(0, length, width))
