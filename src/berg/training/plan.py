@@ -65,11 +65,13 @@ class Plan:
     kept_bytes: int
 
     def __str__(self) -> str:
-        return (
+        needs = (
             f"needs about {_gb(self.memory_bytes)} of memory and "
-            f"{_gb(self.scratch_bytes + self.kept_bytes)} of disk, "
-            f"{_gb(self.scratch_bytes)} of it only while it works"
+            f"{_gb(self.scratch_bytes + self.kept_bytes)} of disk"
         )
+        if not self.scratch_bytes:
+            return needs
+        return f"{needs}, {_gb(self.scratch_bytes)} of it only while it works"
 
 
 def plan_training(sizes: Sizes) -> Plan:
