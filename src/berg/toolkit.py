@@ -382,7 +382,8 @@ def _how_to_get(card: catalog.ModelCard, path: Path, berg_dir: Path) -> str:
         f"{shlex.quote(str(path))}\n"
         f"            (terms: {card.facts['terms']})\n"
         "            or point BERG(berg_dir=...) or --berg-dir at the directory that has them;\n"
-        "            `berg demo` makes a simulated subject without a download"
+        "            `berg demo` makes a simulated subject without a download, and\n"
+        "            `berg train` a model from your copy of the Natural Scenes Dataset"
     )
 
 
