@@ -153,7 +153,7 @@ def evaluate(
     plans = [plan_testing(sizes_of(work)) for work in works]
     for work, plan in zip(works, plans, strict=True):
         tell(f"{describe_images(work)}; {plan}")
-    there = {stage.folder: stage.finished_bytes for work in works for stage in work.stages}
+    there = {stage.folder: stage.finished_bytes for work in works for stage in work.kept_stages}
     check_resources(plans, files.prepared, there_bytes=sum(there.values()))
     tested = []
     for work in works:

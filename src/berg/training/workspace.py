@@ -198,6 +198,12 @@ class Workspace:
         return [*made, self.model]
 
     @property
+    def kept_stages(self) -> list[Stage]:
+        """Those that testing needs, too, and that stay."""
+        responses = [stage(hemi) for hemi in HEMIS for stage in (self.measured, self.synthetic)]
+        return [self.shared_features, self.colour_features, *responses]
+
+    @property
     def _versions(self) -> dict[str, Any]:
         return {
             "training": TRAINING_VERSION,
