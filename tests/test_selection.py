@@ -7,7 +7,7 @@ from berg.errors import (
     InvalidParameterError,
     InvalidParameterTypeError,
 )
-from berg.selection import select_vertices
+from berg.selection import Regions, select_vertices
 from conftest import N_VERTICES, ROIS, tiny_card
 
 
@@ -19,7 +19,7 @@ def rois():
 
 
 def select(selection):
-    return select_vertices(selection, tiny_card(), 1, rois)
+    return select_vertices(selection, Regions(tiny_card(), 1, rois))
 
 
 def no_rois():
@@ -42,7 +42,7 @@ NOTHING = [
 
 @pytest.mark.parametrize("selection", NOTHING)
 def test_nothing_given_is_the_whole_surface(selection):
-    chosen = select_vertices(selection, tiny_card(), 1, no_rois)
+    chosen = select_vertices(selection, Regions(tiny_card(), 1, no_rois))
     np.testing.assert_array_equal(chosen.lh, np.arange(N_VERTICES))
     np.testing.assert_array_equal(chosen.rh, np.arange(N_VERTICES))
     assert chosen.rois == ()
@@ -92,7 +92,8 @@ def test_roi_overrides_vectors_with_a_warning():
 
 @pytest.mark.parametrize("dtype", [int, bool, np.uint8, np.float32])
 def test_one_vector_leaves_the_other_hemisphere_whole(dtype):
-    chosen = select_vertices({"lh_vertices": mask(4, 2, dtype=dtype)}, tiny_card(), 1, no_rois)
+    regions = Regions(tiny_card(), 1, no_rois)
+    chosen = select_vertices({"lh_vertices": mask(4, 2, dtype=dtype)}, regions)
     assert chosen.lh.tolist() == [2, 4]
     assert len(chosen.rh) == N_VERTICES
 

@@ -182,7 +182,7 @@ def test_small_images_warn_once(tiny, rng):
 def test_batches_do_not_matter(tiny, images, monkeypatch):
     model = load(tiny)
     whole = model.generate_response(np.concatenate([images] * 3))
-    monkeypatch.setattr("berg.model.BATCH_SIZE", 2)
+    monkeypatch.setattr("berg.encoding.BATCH_SIZE", 2)
     parts = model.generate_response(np.concatenate([images] * 3))
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, **CLOSE)
@@ -218,7 +218,7 @@ def test_memory_is_bounded_by_one_batch(tiny, images, monkeypatch):
     model = load(tiny)
     seen = []
     as_uint8 = stimuli.as_uint8
-    monkeypatch.setattr("berg.model.BATCH_SIZE", 2)
+    monkeypatch.setattr("berg.encoding.BATCH_SIZE", 2)
     monkeypatch.setattr(stimuli, "as_uint8", lambda part: seen.append(len(part)) or as_uint8(part))
     model.generate_response(np.concatenate([images] * 2)[:5].astype(np.int64))
     assert seen == [2, 2, 1]
@@ -244,9 +244,9 @@ def test_context_manager_and_cleanup_free_the_weights(tiny, images):
     with load(tiny) as model:
         assert model.generate_response(images)[0].shape == (3, N_VERTICES)
         assert isinstance(model, berg.BaseModelInterface)
-        held = [weakref.ref(part) for part in model._loaded]
+        held = [weakref.ref(part) for part in vars(model._loaded).values()]
     gc.collect()
-    assert [part() for part in held] == [None, None]
+    assert [part() for part in held] == [None, None, None]
     with pytest.raises(ModelLoadError, match="cleaned up"):
         model.generate_response(images)
     model.cleanup()

@@ -28,6 +28,7 @@ from torch import nn
 from berg.atomic import replace_atomically
 from berg.errors import ModelLoadError, ResourceError, warn
 from berg.layout import cache_dir
+from berg.locks import hold
 
 logger = logging.getLogger(__name__)
 
@@ -297,14 +298,25 @@ def load_parameters() -> dict[str, torch.Tensor]:
         If the cached file holds something else; it is then drawn and written again.
     """
     path = cache_dir() / f"alexnet_untrained-{FINGERPRINT[:12]}.safetensors"
-    if path.exists():
-        cached = _read_cache(path)
-        if cached is not None:
-            return cached
-        warn(
-            f"the cached network at {path} is not the one the model is made of "
-            "(a damaged file?); it is made again",
-        )
+    try:
+        if not path.exists():
+            with hold(path, wait=True):  # of several processes one draws, and the others wait
+                if not path.exists():
+                    return _make_cache(path)
+    except ResourceError as error:
+        logger.warning("cannot cache the network: %s", error)
+        return _draw_proved()
+    cached = _read_cache(path)
+    if cached is not None:
+        return cached
+    warn(
+        f"the cached network at {path} is not the one the model is made of "
+        "(a damaged file?); it is made again",
+    )
+    return _make_cache(path)
+
+
+def _draw_proved() -> dict[str, torch.Tensor]:
     drawn = draw_parameters()
     found = compute_fingerprint(drawn)
     if found != FINGERPRINT:
@@ -314,9 +326,7 @@ def load_parameters() -> dict[str, torch.Tensor]:
             accepted=f"fingerprint {FINGERPRINT}",
             do="please report this with the versions of numpy and Python, and the processor",
         )
-    parameters = {name: torch.from_numpy(values) for name, values in drawn.items()}
-    _write_cache(path, parameters)
-    return parameters
+    return {name: torch.from_numpy(values) for name, values in drawn.items()}
 
 
 def load_alexnet(device: str | torch.device = "cpu", *, channels_last: bool = True) -> AlexNet:
@@ -358,10 +368,12 @@ def _read_cache(path: Path) -> dict[str, torch.Tensor] | None:
     return cached if compute_fingerprint(values) == FINGERPRINT else None
 
 
-def _write_cache(path: Path, parameters: dict[str, torch.Tensor]) -> None:
-    """Write the cache; without it, every run draws the parameters again, for two seconds."""
+def _make_cache(path: Path) -> dict[str, torch.Tensor]:
+    """Draw the parameters and keep them; where that fails, every run draws again, for 2 s."""
+    parameters = _draw_proved()
     try:
         with replace_atomically(path) as temporary:
             save_file(parameters, temporary)
     except (ResourceError, SafetensorError) as error:
         logger.warning("cannot cache the network: %s", error)
+    return parameters

@@ -57,6 +57,10 @@ class InvalidParameterTypeError(InvalidParameterError, TypeError):
     """A parameter has a type that is not accepted."""
 
 
+class InvalidIndexError(InvalidParameterError, IndexError):
+    """An index is out of bounds, or of a kind that is not accepted."""
+
+
 class StimulusError(BERGError, ValueError):
     """The stimulus is not a batch of RGB images."""
 
@@ -83,6 +87,10 @@ class MetadataNotFoundError(InvalidParameterError, FileNotFoundError):
 
 class NSDFilesNotFoundError(BERGError, FileNotFoundError):
     """Files of the Natural Scenes Dataset are missing; the message names each of them."""
+
+
+class StoreNotFoundError(BERGError, FileNotFoundError):
+    """There is no store under this path."""
 
 
 class FileFormatError(ModelLoadError, ValueError):

@@ -5,32 +5,36 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 import berg
 from berg import alexnet, stimuli
 from berg.catalog import ModelCard, describe_card
 from berg.converted import WeightsSource
-from berg.devices import full_precision
 from berg.encoder import LinearEncoder
-from berg.errors import BERGError, FileFormatError, ModelLoadError, ResourceError
+from berg.encoding import Float32s, HemisphereArrays, encode_lazily, prepare_batches, respond
+from berg.errors import BERGError, FileFormatError, ModelLoadError
 from berg.interfaces import BaseModelInterface
 from berg.metadata import is_simulated
-from berg.selection import Selection
+from berg.responses import Readout, Responses
+from berg.selection import Regions, Selection
 
 logger = logging.getLogger(__name__)
 
-# Images that go through the network together: 7.6 ms an image on two cores, 7.7 in batches of
-# 64 and 8.4 of 32. The activations take about 2.5 MB an image.
-BATCH_SIZE = 128
 
-Responses = tuple[NDArray[np.float32], NDArray[np.float32]]
+@dataclass(frozen=True)
+class _Parts:
+    """What a model frees when it is cleaned up."""
+
+    network: alexnet.AlexNet
+    encoder: LinearEncoder
+    readout: Readout
 
 
 class EncodingModel(BaseModelInterface):
@@ -45,8 +49,12 @@ class EncodingModel(BaseModelInterface):
         Counted from 1.
     selection : Selection
         The vertices that the responses' columns stand for.
+    regions : Regions
+        The subject's.
     network : alexnet.AlexNet
     encoder : LinearEncoder
+    readout : Readout
+        The regressions of the selected vertices, in the computer's main memory.
     load_metadata : callable
         Returns the subject's metadata.
     source : WeightsSource
@@ -59,16 +67,19 @@ class EncodingModel(BaseModelInterface):
         subject: int,
         selection: Selection,
         *,
+        regions: Regions,
         network: alexnet.AlexNet,
         encoder: LinearEncoder,
+        readout: Readout,
         load_metadata: Callable[[], dict[str, Any]],
         source: WeightsSource,
     ) -> None:
         self.card = card
         self.subject = subject
         self.source = source
+        self.regions = regions
         self._selection = selection
-        self._loaded: tuple[alexnet.AlexNet, LinearEncoder] | None = (network, encoder)
+        self._loaded: _Parts | None = _Parts(network, encoder, readout)
         self._load_metadata = load_metadata
         self.device = encoder.device
 
@@ -105,7 +116,9 @@ class EncodingModel(BaseModelInterface):
         """Return the model's unique identifier."""
         return self.model_id
 
-    def generate_response(self, stimulus: np.ndarray, show_progress: bool = True) -> Responses:
+    def generate_response(
+        self, stimulus: np.ndarray, show_progress: bool = True
+    ) -> HemisphereArrays:
         """Generate in silico fMRI responses to a batch of images.
 
         Memory is bounded by one batch of 128 images plus the output.
@@ -131,20 +144,60 @@ class EncodingModel(BaseModelInterface):
             If the model was cleaned up.
         """
         images = stimuli.check_stimulus(stimulus)
+        batches = prepare_batches(images, self.resize_device)
+        return self.encode_prepared(batches, len(images), show_progress)
 
-        def prepared() -> Iterator[torch.Tensor]:
-            for start in range(0, len(images), BATCH_SIZE):
-                batch = stimuli.as_uint8(images[start : start + BATCH_SIZE])
-                yield stimuli.resize_and_crop(batch.to(self.resize_device))
+    def encode_lazily(
+        self,
+        stimulus: np.ndarray,
+        names: Sequence[str] | None = None,
+        show_progress: bool = True,
+    ) -> Responses:
+        """Generate responses that are computed where they are asked for.
 
-        return self.encode_prepared(prepared(), len(images), show_progress)
+        Of each image only its scores are kept, 1 KB in place of 1.3 MB for the whole surface.
+        Nothing is lost: all responses are linear in them.
+
+        Parameters
+        ----------
+        stimulus : numpy.ndarray of int, shape (n_images, 3, height, width)
+            As for `generate_response`.
+        names : sequence of str, optional
+            Of the images; "0", "1", … by default.
+        show_progress : bool, default True
+            Whether to show a progress bar.
+
+        Returns
+        -------
+        Responses
+            Of the model's selected vertices.
+
+        Raises
+        ------
+        StimulusError
+            If the stimulus is not a batch of square RGB images.
+        InvalidParameterError
+            If there is not one name an image.
+        ModelLoadError
+            If the model was cleaned up, or its weights' file was replaced since it was loaded.
+
+        Examples
+        --------
+        ::
+
+            responses = model.encode_lazily(images)
+            responses.roi("V1v").rdm()             # (n_images, n_images)
+            responses.lh[3, :]                     # one map
+            lh, rh = responses.mean_over_images()
+        """
+        return encode_lazily([self], stimulus, names, show_progress)[0]
 
     def encode_prepared(
         self,
         batches: Iterable[torch.Tensor],
         n_images: int,
         show_progress: bool = True,
-    ) -> Responses:
+    ) -> HemisphereArrays:
         """Generate responses to images that are already resized and cropped.
 
         Parameters
@@ -170,8 +223,7 @@ class EncodingModel(BaseModelInterface):
         ResourceError
             If the responses do not fit into memory.
         """
-        network, _ = self._parts()
-        activations = (network(stimuli.normalise(batch.to(self.device))) for batch in batches)
+        activations = self.activations(batches)
         return self.encode_activations(activations, n_images, show_progress)
 
     def encode_activations(
@@ -179,7 +231,7 @@ class EncodingModel(BaseModelInterface):
         batches: Iterable[Sequence[torch.Tensor]],
         n_images: int,
         show_progress: bool = True,
-    ) -> Responses:
+    ) -> HemisphereArrays:
         """Generate responses to images of which the network's activations are known.
 
         Parameters
@@ -201,43 +253,91 @@ class EncodingModel(BaseModelInterface):
         ModelLoadError, FileFormatError, ResourceError
             As `encode_prepared`.
         """
-        _, encoder = self._parts()
-        # Written once in order before they are filled in blocks: otherwise two threads ask the
-        # system for the same pages at once, which costs 2 ms an image (measured, two cores).
-        try:
-            lh, rh = (
-                np.full((n_images, len(vertices)), np.nan, np.float32)
-                for vertices in (self.lh_vertices, self.rh_vertices)
-            )
-        except MemoryError as error:
-            raise ResourceError(
-                f"the responses to {n_images} images do not fit into memory",
-                got=str(error),
-                do="select a region of interest, or encode the images in parts",
-            ) from error
-        start = 0
-        with (
-            tqdm(total=n_images, desc="Encoding", unit="image", disable=not show_progress) as bar,
-            torch.inference_mode(),
-            full_precision(),
-        ):
-            for batch in batches:
-                stop = start + len(batch[0])
-                scores = encoder.scores(batch)
-                if not torch.isfinite(scores).all():
-                    raise FileFormatError(
-                        f"{self.source.path} gives responses that are not finite numbers",
-                        got="NaN or infinite scores",
-                        accepted="finite weights",
-                        do="get the file from its source again, or run `berg convert --force`",
-                    )
-                encoder.responses(scores, lh[start:stop], rh[start:stop])
-                bar.update(len(batch[0]))
-                start = stop
-        return lh[:start], rh[:start]
+        return respond([self], batches, n_images, show_progress)[0]
 
-    def _parts(self) -> tuple[alexnet.AlexNet, LinearEncoder]:
-        """Return network and encoder; raise if they were freed."""
+    def activations(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+        """Send prepared images through the network.
+
+        Parameters
+        ----------
+        batches : iterable of torch.Tensor of uint8, shape (n_batch, 3, 224, 224)
+
+        Yields
+        ------
+        list of torch.Tensor of float32, shapes (n_batch, *layer.shape)
+            On the model's device.
+
+        Raises
+        ------
+        ModelLoadError
+            If the model was cleaned up.
+        """
+        network = self._parts().network
+        return (network(stimuli.normalise(batch.to(self.device))) for batch in batches)
+
+    def scores(self, activations: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Project one batch of activations on the principal components.
+
+        Parameters
+        ----------
+        activations : sequence of torch.Tensor of float32, shapes (n_batch, *layer.shape)
+
+        Returns
+        -------
+        torch.Tensor of float32, shape (n_batch, n_components)
+            On the model's device.
+
+        Raises
+        ------
+        ModelLoadError
+            If the model was cleaned up.
+        FileFormatError
+            If the weights give scores that are not finite.
+        """
+        scores = self._parts().encoder.scores(activations)
+        if not torch.isfinite(scores).all():
+            raise FileFormatError(
+                f"{self.source.path} gives responses that are not finite numbers",
+                got="NaN or infinite scores",
+                accepted="finite weights",
+                do="get the file from its source again, or run `berg convert --force`",
+            )
+        return scores
+
+    def read_out(self, scores: torch.Tensor, lh: Float32s, rh: Float32s) -> None:
+        """Compute the responses of one batch into the caller's arrays.
+
+        Parameters
+        ----------
+        scores : torch.Tensor of float32, shape (n_batch, n_components)
+        lh, rh : numpy.ndarray of float32, shapes (n_batch, n_lh_vertices), (n_batch, n_rh_vertices)
+            Overwritten with responses in z-scored units.
+
+        Raises
+        ------
+        ModelLoadError
+            If the model was cleaned up.
+        """
+        self._parts().encoder.responses(scores, lh, rh)
+
+    @property
+    def readout(self) -> Readout:
+        """The regressions of the selected vertices.
+
+        Raises
+        ------
+        ModelLoadError
+            If the model was cleaned up.
+        """
+        return self._parts().readout
+
+    @property
+    def n_components(self) -> int:
+        """Scores of an image."""
+        return self._parts().encoder.n_components
+
+    def _parts(self) -> _Parts:
+        """Return network, encoder and readout; raise if they were freed."""
         if self._loaded is None:
             raise ModelLoadError(
                 f"the model of subject {self.subject} was cleaned up and holds no weights",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,61 @@ class Selection:
             vertices.flags.writeable = False
 
 
-def select_vertices(
-    selection: Mapping[str, Any] | None,
-    card: ModelCard,
-    subject: int,
-    load_rois: Callable[[], RoiIndices],
-) -> Selection:
+class Regions:
+    """A subject's regions of interest, looked up by the names and aliases of the model's card.
+
+    Parameters
+    ----------
+    card : ModelCard
+    subject : int
+        Named in messages.
+    load_rois : callable
+        Returns the subject's vertex indices by hemisphere and name; called once, when a region is
+        first asked for.
+    """
+
+    def __init__(self, card: ModelCard, subject: int, load_rois: Callable[[], RoiIndices]) -> None:
+        self.card = card
+        self.subject = subject
+        self._load_rois = load_rois
+
+    @cached_property
+    def indices(self) -> RoiIndices:
+        """Vertex indices (0-based, int64) of every region, by hemisphere and name.
+
+        Raises
+        ------
+        MetadataNotFoundError, FileFormatError
+            If the subject's metadata are missing or damaged.
+        """
+        return self._load_rois()
+
+    def select(self, roi: object) -> Selection:
+        """Return the vertices of a region, or of the union of several.
+
+        Parameters
+        ----------
+        roi : str or sequence of str
+
+        Returns
+        -------
+        Selection
+
+        Raises
+        ------
+        InvalidParameterTypeError, InvalidParameterError
+            If there is no such region.
+
+        Warns
+        -----
+        BERGWarning
+            If a region is empty in this subject.
+        """
+        names = _roi_names(roi, self.card)
+        return _select_rois(names, self.subject, self.indices)
+
+
+def select_vertices(selection: Mapping[str, Any] | None, regions: Regions) -> Selection:
     """Resolve a user's selection to vertex indices.
 
     Parameters
@@ -60,11 +110,8 @@ def select_vertices(
         With any of the keys ``roi`` (a name or several, whose union is taken),
         ``lh_vertices`` and ``rh_vertices`` (vectors of zeros and ones, one entry a vertex).
         A key that is None counts as not given; a hemisphere that nothing selects is whole.
-    card : ModelCard
-    subject : int
-        Named in messages.
-    load_rois : callable
-        Returns the subject's ROIs per hemisphere; called only if regions are asked for.
+    regions : Regions
+        The subject's; looked up only if regions are asked for.
 
     Returns
     -------
@@ -87,11 +134,11 @@ def select_vertices(
             warn(
                 f"selection has roi and {ignored}: roi decides, {ignored} ignored",
             )
-        return _select_rois(_roi_names(given["roi"], card), subject, load_rois())
-    everything = np.arange(card.n_vertices)
+        return regions.select(given["roi"])
+    n_vertices = regions.card.n_vertices
+    everything = np.arange(n_vertices)
     lh, rh = (
-        _selected(given[key], key, card.n_vertices) if key in given else everything
-        for key in KEYS[1:]
+        _selected(given[key], key, n_vertices) if key in given else everything for key in KEYS[1:]
     )
     if not len(lh) and not len(rh):
         raise InvalidParameterError(

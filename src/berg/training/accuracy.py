@@ -18,6 +18,7 @@ from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.devices import pick_device
 from berg.errors import InvalidParameterError
 from berg.layout import ModelFiles, as_berg_dir
+from berg.locks import hold
 from berg.metadata import Metadata, load_metadata, save_metadata
 from berg.model import EncodingModel
 from berg.nsd.survey import survey
@@ -35,7 +36,7 @@ from berg.training.feature_store import FeatureStore
 from berg.training.features import BATCH_SIZE, make_features
 from berg.training.measured import all_buffers, measure, measure_synthetic
 from berg.training.plan import check_resources, plan_testing
-from berg.training.stages import keep_seconds, lock
+from berg.training.stages import keep_seconds
 from berg.training.workspace import HEMIS, Workspace
 
 logger = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ def evaluate(
     tested = []
     for work in works:
         model = BERG(root).get_encoding_model(model_id, device, subject=work.subject)
-        with lock(work.folder):
+        with hold(work.folder):
             tested.append(_test_subject(work, model, known[work.subject], show_progress))
     return tested
 

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from berg.alexnet import N_FEATURES, AlexNet, flatten_features, load_alexnet
 from berg.devices import full_precision
+from berg.locks import hold
 from berg.nsd.images import CoreImages, StoredImages, SyntheticImages
 from berg.stimuli import normalise, resize_and_crop
 from berg.training.feature_store import FeatureStore
-from berg.training.stages import lock
 from berg.training.workspace import Workspace
 
 BATCH_SIZE = 128  # images through the network together; 105 MB of features
@@ -75,7 +75,7 @@ def make_features(
         CoreImages(work.nsd.files) as core,
         SyntheticImages(work.nsd.files, work.subject) as synthetic,
     ):
-        with lock(shared.folder, wait=True):
+        with hold(shared.folder, wait=True):
             if not shared.is_finished:
                 with shared.make() as folder:
                     write(folder / "core.features", core, work.nsd.design.shared_images)

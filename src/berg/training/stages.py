@@ -20,8 +20,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from berg.atomic import write_atomically
 from berg.errors import BERGError, ResourceError
 
@@ -135,40 +133,6 @@ class Stage:
         except (OSError, ValueError):
             return {}
         return record if isinstance(record, dict) else {}
-
-
-@contextmanager
-def lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep a folder of stages to this process.
-
-    Parameters
-    ----------
-    folder : Path
-    wait : bool
-        Whether to wait for another process that has it.
-
-    Raises
-    ------
-    ResourceError
-        If another process has it, and this one is not to wait; or it cannot be written.
-    """
-    path = folder.with_name(f".{folder.name}.lock")
-    held = FileLock(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held.acquire(timeout=-1 if wait else 0)
-    except Timeout as err:
-        raise ResourceError(
-            f"another process is at work on {folder}",
-            got=f"a lock on {path}",
-            do="wait until it is done; a process that was killed leaves no lock",
-        ) from err
-    except OSError as err:
-        raise _not_writable(folder, err) from err
-    try:
-        yield
-    finally:
-        held.release()
 
 
 def keep_seconds(folder: Path, seconds: Mapping[str, float]) -> None:

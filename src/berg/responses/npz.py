@@ -1,4 +1,4 @@
-"""What comes out of an encoding: responses with their vertices, names and provenance."""
+"""Responses saved as one `.npz`: arrays, vertices, names and provenance."""
 
 from __future__ import annotations
 

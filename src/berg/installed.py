@@ -1,0 +1,146 @@
+"""What a berg_dir holds of one subject of a model, and what to do where it does not."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from berg import catalog
+from berg.errors import FileFormatError, MetadataNotFoundError, WeightsNotFoundError
+from berg.metadata import load_metadata, load_rois, simulated_n_vertices
+from berg.selection import Regions, RoiIndices
+from berg.weight_checks import WeightSizes
+
+
+@dataclass(frozen=True)
+class InstalledSubject:
+    """The files of one subject's model in a berg_dir; `find_subject` makes one.
+
+    Parameters
+    ----------
+    card : ModelCard
+        With a small simulated brain's own size.
+    subject : int
+        Counted from 1.
+    berg_dir : Path
+    """
+
+    card: catalog.ModelCard
+    subject: int
+    berg_dir: Path
+
+    @property
+    def sizes(self) -> WeightSizes:
+        """The sizes that its weights must have."""
+        return WeightSizes(self.card.n_features, self.card.n_components, self.card.n_vertices)
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether there is a metadata file."""
+        return self.card.files(self.berg_dir).metadata(self.subject).is_file()
+
+    def find_weights(self) -> Path:
+        """Return the path of the weights' `.npy` if either of their forms is there.
+
+        Raises
+        ------
+        WeightsNotFoundError
+            If neither is; the message says how to get them.
+        """
+        files = self.card.files(self.berg_dir)
+        npy = files.weights_npy(self.subject)
+        if not (npy.is_file() or files.weights_safetensors(self.subject).is_file()):
+            raise self.weights_not_found()
+        return npy
+
+    def weights_not_found(self) -> WeightsNotFoundError:
+        """Return the error that says how to get the weights."""
+        npy = self.card.files(self.berg_dir).weights_npy(self.subject)
+        return WeightsNotFoundError(
+            f"there are no weights of subject {self.subject} for {self.card.model_id}",
+            got=self._what_is_there(npy),
+            do=self._how_to_get(npy),
+        )
+
+    def load_metadata(self) -> dict[str, Any]:
+        """Read the metadata.
+
+        Raises
+        ------
+        MetadataNotFoundError
+            If there is no metadata file.
+        FileFormatError
+            If the file cannot be read.
+        """
+        return load_metadata(self._find_metadata(), n_vertices=self.card.n_vertices)
+
+    @property
+    def regions(self) -> Regions:
+        """The subject's regions of interest, read from the metadata when first asked for."""
+        return Regions(self.card, self.subject, self._load_rois)
+
+    def _load_rois(self) -> RoiIndices:
+        return load_rois(self._find_metadata(), n_vertices=self.card.n_vertices)
+
+    def _find_metadata(self) -> Path:
+        path = self.card.files(self.berg_dir).metadata(self.subject)
+        if not path.is_file():
+            raise MetadataNotFoundError(
+                f"there are no metadata of subject {self.subject} for {self.card.model_id}",
+                got=self._what_is_there(path),
+                do=self._how_to_get(path),
+            )
+        return path
+
+    def _what_is_there(self, path: Path) -> str:
+        """Say which part of the way to a missing file exists."""
+        if not self.berg_dir.is_dir():
+            found = "is not a directory" if self.berg_dir.exists() else "does not exist"
+            return f"{self.berg_dir} {found}"
+        if not path.parent.is_dir():
+            return f"{self.berg_dir} has no folder {path.parent.relative_to(self.berg_dir)}"
+        present = sorted(entry.name for entry in path.parent.glob("*_subject-*"))
+        return f"{path.parent} has {', '.join(present) or 'no files of any subject'}"
+
+    def _how_to_get(self, path: Path) -> str:
+        facts = self.card.facts
+        key = path.relative_to(self.berg_dir).as_posix()
+        return (
+            f"aws s3 cp --no-sign-request s3://{facts['bucket']}/{key} "
+            f"{shlex.quote(os.fspath(path))}\n"
+            f"            (terms: {facts['terms']})\n"
+            "            or point BERG(berg_dir=...) or --berg-dir at the directory that has "
+            "them;\n"
+            "            `berg demo` makes a simulated subject without a download, and\n"
+            "            `berg train` a model from your copy of the Natural Scenes Dataset"
+        )
+
+
+def find_subject(berg_dir: Path, model_id: object, subject: object) -> InstalledSubject:
+    """Return the files of a subject, whether they are there or not.
+
+    Parameters
+    ----------
+    berg_dir : Path
+    model_id : str
+    subject : int
+
+    Returns
+    -------
+    InstalledSubject
+
+    Raises
+    ------
+    ModelNotFoundError, InvalidParameterError
+        If there is no such model or subject.
+    """
+    card = catalog.find_card(model_id)
+    number = card.check_subject(subject)
+    with suppress(FileFormatError):  # damaged metadata stop only those who need them
+        if n_vertices := simulated_n_vertices(card.files(berg_dir).metadata(number)):
+            card = replace(card, n_vertices=n_vertices)
+    return InstalledSubject(card, number, berg_dir)
