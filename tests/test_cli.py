@@ -167,7 +167,7 @@ ENCODE = ("encode", "photos", "--subject", 1)
     [
         (("encode", "photos"), 2, "Missing option '--subject'"),
         (("encode", "--subject", 1), 2, "Missing argument 'SOURCES...'"),
-        (("encode", "photos", "--subject", "one"), 2, "'one' is not a valid integer"),
+        (("encode", "photos", "--subject", "one"), 2, "'one' is not a subject"),
         (("encode", "photos", "--subject", 9), 1, "accepted: one of 1, 2, 3"),
         (("encode", "photos", "--subject", 2), 1, "weights_subject-02.npy"),
         (("encode", "absent.png", "--subject", 1), 1, "no file or folder absent.png"),

@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "numpy", "scipy", "sklearn", "nilearn", "matplotlib", "PIL", "yaml")
+HEAVY = (
+    *("torch", "numpy", "scipy", "sklearn", "nilearn", "matplotlib", "PIL", "yaml"),
+    *("zarr", "xarray", "dask", "distributed", "h5py"),
+)
 
 
 def loaded_by(code: str) -> set[str]:

@@ -2,7 +2,7 @@ import copy
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from berg.errors import (
@@ -12,7 +12,7 @@ from berg.errors import (
     InvalidParameterTypeError,
     ResourceError,
 )
-from berg.responses import Readout, Responses, load_responses, ranking, rows
+from berg.responses import Readout, Responses, load_responses, ranking, rows, statistics
 from lazy_responses import (
     N_COMPONENTS,
     N_IMAGES,
@@ -103,6 +103,7 @@ def test_a_map_of_an_image():
         lazy.map([0, 1])
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.slices(N_IMAGES),
@@ -218,6 +219,7 @@ def test_coarser_meshes_stay_lazy_and_know_where_they_are():
 
 
 @pytest.mark.parametrize("lowest", [False, True])
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, np.nan]), max_size=30),
     st.integers(1, 8),
@@ -268,6 +270,33 @@ def test_without_names_images_are_called_by_their_places_and_keep_them():
     for missing in ("0", "03", "cat", "-1", "²"):
         with pytest.raises(InvalidParameterError, match="no image is called"):
             part[missing]
+
+
+class FakeNames:
+    """Names of a store, that remember what they were asked for."""
+
+    def __init__(self, n: int) -> None:
+        self._names = [f"image {row}" for row in range(n)]
+        self.reads: list[int | slice] = []
+
+    def __len__(self):
+        return len(self._names)
+
+    def __getitem__(self, rows):
+        self.reads.append(rows)
+        return self._names[rows]
+
+
+def test_names_of_a_store_are_read_where_they_are_needed():
+    names = FakeNames(5000)
+    lazy = Responses(scores(5000), readout(), names=names)
+    part = lazy[4000:]
+    assert part.map(3).name == "image 4003"
+    assert lazy[[4999, 0]].names == ("image 4999", "image 0")
+    assert lazy[[7, 3, 3]].names == ("image 7", "image 3", "image 3")
+    assert lazy[9:5:-2].names == ("image 9", "image 7")
+    assert names.reads == [slice(4003, 4004), 4999, 0, slice(3, 8), slice(7, 10)]
+    np.testing.assert_array_equal(part["image 4321"].scores, scores(5000)[[4321]])
 
 
 def test_names_that_are_wrong_or_not_unique():
@@ -352,6 +381,16 @@ def test_variance_is_that_of_small_deviations_from_large_means():
     np.testing.assert_allclose(lh, materialised(lazy)[0].var(axis=0), rtol=1e-5)
     twice = Responses(np.repeat(given_scores[:1], 7, axis=0), readout())
     assert (np.concatenate(list(twice.variance_over_images())) >= 0).all()
+
+
+def test_parts_of_images_that_differ_are_merged(monkeypatch):
+    monkeypatch.setattr(statistics, "_IMAGE_BLOCK", 100)
+    drifting = scores(1030) + np.linspace(0, 30, 1030, dtype=np.float32)[:, np.newaxis]
+    lazy = Responses(drifting, readout())
+    lh, rh = materialised(lazy)
+    same(lazy.mean_over_images().lh / 100, lh.mean(axis=0) / 100)
+    for got, expected in zip(lazy.variance_over_images(ddof=1), (lh, rh), strict=True):
+        np.testing.assert_allclose(got, expected.var(axis=0, ddof=1), rtol=1e-6)
 
 
 def test_an_image_without_scores_is_nan():
@@ -539,9 +578,10 @@ def test_what_does_not_fit_into_memory_is_refused_with_its_bytes(monkeypatch):
     def full(*_):
         raise MemoryError("Unable to allocate")
 
+    small = responses()
     monkeypatch.setattr("berg.responses.memory.np.empty", full)
     with pytest.raises(ResourceError, match="Unable to allocate"):
-        responses().compute()
+        small.compute()
 
 
 def test_saved_as_npz(tmp_path):

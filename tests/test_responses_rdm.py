@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import pdist, squareform
 
@@ -28,6 +28,7 @@ def test_distances_are_scipys_of_the_materialised_responses(metric, roi):
     np.testing.assert_array_equal(np.diagonal(got), 0)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(0, 3), st.floats(-3, 3))
 def test_distances_of_any_readout(seed, n_vertices, offset, log_scale):
     rng = np.random.default_rng(seed)
@@ -88,6 +89,33 @@ def test_patterns_without_variance_have_no_correlation():
         got[1:, 1:], squareform(pdist(both(lazy)[1:], "correlation")), rtol=0, atol=1e-7
     )
     assert np.isfinite(lazy.rdm(metric="euclidean")).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patterns_that_vary_by_rounding_alone_have_no_correlation(seed):
+    """The first component and the intercept are the same everywhere, and no binary fractions."""
+    rng = np.random.default_rng(seed)
+    coef = rng.standard_normal((40, N_COMPONENTS))
+    coef[:, 0] = 0.3
+    given_scores = scores(seed=seed)
+    given_scores[:2] = np.array([[0.7], [70.0]]) * np.eye(N_COMPONENTS)[0]
+    lazy = Responses(given_scores, one_hemisphere(coef, np.full(40, 0.1)))
+    got = lazy.rdm()
+    assert np.isnan(got[:2]).all()
+    assert np.isnan(got[:, :2]).all()
+    assert np.isfinite(got[2:, 2:]).all()
+
+
+def test_small_differences_between_large_responses_keep_their_digits():
+    lazy = Responses(scores() + np.float32(2**13), readout())
+    np.testing.assert_allclose(lazy.rdm(metric="euclidean"), squareform(pdist(both(lazy))), 1e-10)
+
+
+def test_regions_of_the_same_responses_are_told_apart():
+    lazy = responses()
+    for roi in (None, "V1v", "V1d", ["V1d", "V1v"], "V1v", None):
+        fresh = responses() if roi is None else responses().roi(roi)
+        np.testing.assert_allclose(lazy.rdm(roi), fresh.rdm(), rtol=0, atol=1e-12)
 
 
 def test_a_single_vertex_has_no_correlation():

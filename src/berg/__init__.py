@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         StimulusError,
     )
     from berg.interfaces import BaseModelInterface
+    from berg.responses import Responses
     from berg.simulation import simulate_subject
+    from berg.stores import open_store
     from berg.toolkit import BERG
 
 # Where each public name lives. Nothing is imported before it is used, so that `import berg`
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "BERG": "berg.toolkit",
     "BaseModelInterface": "berg.interfaces",
+    "Responses": "berg.responses",
+    "open_store": "berg.stores",
     "simulate_subject": "berg.simulation",
     "BERGError": "berg.errors",
     "BERGWarning": "berg.errors",
@@ -48,8 +52,10 @@ __all__ = [
     "ModelLoadError",
     "ModelNotFoundError",
     "ResourceError",
+    "Responses",
     "StimulusError",
     "__version__",
+    "open_store",
     "simulate_subject",
 ]
 

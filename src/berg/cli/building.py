@@ -45,6 +45,13 @@ _tell = partial(click.echo, err=True)
 @click.option(
     "--overwrite", is_flag=True, help="Replace a model that is there already, or was downloaded."
 )
+@click.option(
+    "--workers",
+    "n_workers",
+    type=click.IntRange(min=1),
+    help="Processes to start on this machine: subjects at the same time.",
+)
+@click.option("--scheduler", metavar="ADDRESS", help="Dask scheduler whose workers train.")
 @quiet_option
 @berg_dir_option
 def train(
@@ -55,6 +62,8 @@ def train(
     ridge: bool,
     device: str,
     overwrite: bool,
+    n_workers: int | None,
+    scheduler: str | None,
     quiet: bool,
     berg_dir: Path | None,
 ) -> None:
@@ -62,9 +71,13 @@ def train(
 
     Interrupted and started again, it goes on from the last finished stage.
     """
-    from berg.training import train as train_subjects
+    from berg import training
 
-    trained = train_subjects(
+    if n_workers is None and scheduler is None:
+        run = partial(training.train, show_progress=not quiet)
+    else:
+        run = partial(training.train_in_parallel, n_workers=n_workers, scheduler=scheduler)
+    trained = run(
         nsd_dir,
         subjects,
         model_id=model_id,
@@ -73,7 +86,6 @@ def train(
         ridge=ridge,
         device=device,
         overwrite=overwrite,
-        show_progress=not quiet,
         tell=_tell,
     )
     for done in trained:

@@ -1,4 +1,4 @@
-"""Commands that use models: demo, encode, list, describe, metadata, convert."""
+"""Commands about models: demo, list, describe, metadata, convert."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from berg.catalog import DEFAULT_MODEL_ID
 from berg.cli.group import (
     SubjectsCommand,
     berg_dir_option,
-    device_option,
     main,
-    quiet_option,
     subject_option,
     subjects_option,
 )
@@ -33,82 +31,6 @@ def demo(out: Path) -> None:
     from berg.demo import run_demo
 
     run_demo(out, echo=click.echo)
-
-
-@main.command()
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", "model_id", default=DEFAULT_MODEL_ID, show_default=True)
-@subject_option
-@click.option(
-    "--roi", "rois", multiple=True, help="Region of interest; repeat it for a union of several."
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("responses.npz"),
-    show_default=True,
-    help="Where to save: responses, vertices, names and provenance, as .npz.",
-)
-@device_option
-@click.option(
-    "--skip-bad", is_flag=True, help="Go on past unreadable images; list them at the end."
-)
-@quiet_option
-@berg_dir_option
-def encode(
-    sources: Sequence[Path],
-    model_id: str,
-    subject: int,
-    rois: Sequence[str],
-    out: Path,
-    device: str,
-    skip_bad: bool,
-    quiet: bool,
-    berg_dir: Path | None,
-) -> None:
-    """Encode image files, folders of them, and .npy arrays.
-
-    Images that are not square are cut to their central square.
-    """
-    from berg.model import BATCH_SIZE
-    from berg.photos import PreparedPhotos, find_photos
-    from berg.responses import SavedResponses, check_output_path, save_responses
-    from berg.stimuli import NETWORK_SIDE
-    from berg.toolkit import BERG
-
-    check_output_path(out)
-    photos = find_photos(sources)
-    selection = {"roi": list(rois)} if rois else None
-    model = BERG(berg_dir).get_encoding_model(model_id, device, selection, subject=subject)
-    if model.is_simulated:
-        click.secho(f"Subject {subject} is SIMULATED: not measured in a brain.", err=True)
-    provenance = model.provenance()  # of the files as they are now
-    prepared = PreparedPhotos(photos, BATCH_SIZE, skip_bad, model.resize_device)
-    lh, rh = model.encode_prepared(prepared, len(photos), show_progress=not quiet)
-    save_responses(
-        out,
-        SavedResponses(
-            lh,
-            rh,
-            model.lh_vertices,
-            model.rh_vertices,
-            tuple(prepared.names),
-            provenance,
-        ),
-    )
-    for names, what_was_done in (
-        (prepared.cropped, "not square, cut to the central square"),
-        (prepared.small, f"smaller than {NETWORK_SIDE}×{NETWORK_SIDE} pixels, enlarged"),
-    ):
-        if names:
-            click.echo(f"{len(names)} of {len(lh)} images: {what_was_done}")
-    click.echo(
-        f"{out}: images {len(lh)}, vertices {lh.shape[1]} left and {rh.shape[1]} right, z units"
-    )
-    if prepared.bad:
-        click.echo(f"left out, unreadable: {len(prepared.bad)} of {len(photos)} images", err=True)
-        for error in prepared.bad:
-            click.echo(f"- {str(error).splitlines()[0]}", err=True)
 
 
 @main.command(name="list")

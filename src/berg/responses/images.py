@@ -18,6 +18,10 @@ from berg.responses.rows import Rows, check_rows, pick
 # To compare a name with another takes 20 µs: a near miss is looked for among so many.
 _MOST_COMPARED = 2000
 
+# A store keeps this many names in a file, which is read whole. Names that lie further apart are
+# read one by one; otherwise all between the first and the last are.
+_CHUNK = 1024
+
 
 class ImageNames:
     """Names of images, and the places of images by name.
@@ -43,14 +47,14 @@ class ImageNames:
     @cached_property
     def all(self) -> tuple[str, ...]:
         """The images' names in order."""
-        rows = self._rows
-        if self._given is None or not len(rows):
+        rows, given = self._rows, self._given
+        if given is None or not len(rows):
             return tuple(map(str, rows))
-        # A store's names are read from disk: those between the first and the last at once.
-        first, last = int(min(rows[0], rows[-1])), int(max(rows[0], rows[-1]))
-        if isinstance(rows, np.ndarray):
-            first, last = int(rows.min()), int(rows.max())
-        read = self._given[first : last + 1]
+        ends = (rows[0], rows[-1]) if isinstance(rows, range) else (rows.min(), rows.max())
+        first, last = int(min(ends)), int(max(ends))
+        if last - first > _CHUNK * len(rows):
+            return tuple(str(given[int(row)]) for row in rows)
+        read = given[first : last + 1]
         return tuple(str(read[row - first]) for row in rows)
 
     def take(self, rows: Rows) -> ImageNames:

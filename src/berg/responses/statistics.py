@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from berg.responses.readout import Hemisphere, Readout
 from berg.responses.rows import Scores, blocks
 
+# Images whose scores are converted to float64 together: 4 MB for 250 components, half of the
+# time that 64 MB take.
+_IMAGE_BLOCK = 2048
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -51,15 +55,15 @@ def mean_scores(scores: Scores) -> NDArray[np.float64]:
     if not n_images:
         return np.full(n_components, np.nan)
     total = np.zeros(n_components)
-    for _, block in blocks(scores):
-        total += block.sum(axis=0, dtype=np.float64)
+    for part in _parts(scores):
+        total += part.sum(axis=0, dtype=np.float64)
     return total / n_images
 
 
 def moments(scores: Scores) -> Moments:
     """Return mean and scatter in one pass.
 
-    Each block's are merged by the formula of Chan et al., which does not subtract large numbers
+    Those of parts are merged by the formula of Chan et al., which does not subtract large numbers
     from each other as ``mean(x**2) - mean(x)**2`` does.
 
     Parameters
@@ -78,17 +82,22 @@ def moments(scores: Scores) -> Moments:
     n_components = scores.shape[1]
     n_seen, mean = 0, np.zeros(n_components)
     scatter = np.zeros((n_components, n_components))
-    for _, block in blocks(scores):
-        deviations = block.astype(np.float64)
-        block_mean = deviations.mean(axis=0)
-        deviations -= block_mean
-        n_both = n_seen + len(block)
-        step = block_mean - mean
+    for part in _parts(scores):
+        part_mean = part.mean(axis=0, dtype=np.float64)
+        deviations = part - part_mean
+        n_both = n_seen + len(part)
+        step = part_mean - mean
         scatter += deviations.T @ deviations
-        scatter += np.outer(step, step) * (n_seen * len(block) / n_both)
-        mean = mean + step * (len(block) / n_both)
+        scatter += np.outer(step, step) * (n_seen * len(part) / n_both)
+        mean = mean + step * (len(part) / n_both)
         n_seen = n_both
     return Moments(n_seen, mean if n_seen else np.full(n_components, np.nan), scatter)
+
+
+def _parts(scores: Scores) -> Iterator[NDArray[np.float32]]:
+    for _, block in blocks(scores):
+        for start in range(0, len(block), _IMAGE_BLOCK):
+            yield block[start : start + _IMAGE_BLOCK]
 
 
 def response_to(
@@ -155,8 +164,8 @@ def mean_responses(readout: Readout, scores: Scores) -> Iterator[NDArray[np.floa
         In z-scored units; NaN if there are no vertices.
     """
     coef, intercept = readout.mean_vertex()
-    for _, block in blocks(scores):
-        yield (block.astype(np.float64) @ coef + intercept).astype(np.float32)
+    for part in _parts(scores):
+        yield (part @ coef + intercept).astype(np.float32)
 
 
 def _concatenate(parts: Iterator[NDArray[np.float64]]) -> NDArray[np.float32]:
