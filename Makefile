@@ -25,6 +25,7 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.building
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -6,28 +6,20 @@ median of each and the ratio of the medians. Same images, weights and number of 
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.reference import Reference
+from benchmarks.table import ROUNDS, Row, print_machine, run, show, take_turns
 from berg import BERG
 from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.demo import simulated_berg_dir
 from berg.simulation.natural_images import natural_images, photograph_samples
 
 N_IMAGES = 500
-ROUNDS = 5
-Row = tuple[str, str, str, str, str]
 
 
 def main() -> None:
@@ -59,39 +51,10 @@ def main() -> None:
     show(import_time())
 
 
-def print_machine() -> None:
-    names = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    print(
-        f"{date.today()}; {names[0] if names else platform.processor()}, {os.cpu_count()} cores; "
-        f"Python {platform.python_version()}, PyTorch {torch.__version__}, "
-        f"NumPy {np.__version__}; {torch.get_num_threads()} threads; medians of {ROUNDS} rounds.\n"
-    )
-
-
-def show(row: Row) -> None:
-    print(f"| {' | '.join(row)} |", flush=True)
-
-
 def load(berg_dir: Path, roi: str | None = None):
     return BERG(berg_dir).get_encoding_model(
         DEFAULT_MODEL_ID, "cpu", {"roi": roi} if roi else None, subject=1
     )
-
-
-def take_turns(*jobs: Callable[[], object]) -> list[float]:
-    """Median seconds of each job; they run in turn, after one round that is not counted."""
-    seconds: list[list[float]] = [[] for _ in jobs]
-    for round_ in range(ROUNDS + 1):
-        for job, taken in zip(jobs, seconds, strict=True):
-            start = time.perf_counter()
-            job()
-            if round_:
-                taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in seconds]
 
 
 def agreement(title: str, model, reference: Reference, images: np.ndarray) -> Row:
@@ -165,13 +128,6 @@ def import_time() -> Row:
     torch_code = code.replace("import berg", "import torch, sklearn")
     theirs = statistics.median(float(run(torch_code)) for _ in range(ROUNDS))
     return ("import berg", f"{seconds:.3f} s", f"{theirs:.2f} s", "", "< 0.2 s")
-
-
-def run(code: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-    )
-    return done.stdout
 
 
 if __name__ == "__main__":

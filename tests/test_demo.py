@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xarray
 from click.testing import CliRunner
 from PIL import Image
 from scipy.sparse import csr_array
@@ -232,3 +233,18 @@ def test_the_readmes_examples_run_and_print_what_it_says(demo, tmp_path, monkeyp
     assert capsys.readouterr().out.splitlines() == outputs(code)
     with Image.open(tmp_path / "mean.png") as picture:
         assert picture.width > 1000
+
+
+# --- the guide to many images
+
+
+def test_the_guides_examples_run_and_print_what_it_says(demo, tmp_path, monkeypatch, capsys):
+    code = "\n".join(blocks(section("docs/many-images.md"), "python"))
+    assert '"path/to/brain-encoding-response-generator"' in code
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("path/to/brain-encoding-response-generator", str(demo.berg_dir)), {})
+    assert capsys.readouterr().out.splitlines() == outputs(code)
+    assert len(list(tmp_path.glob("maps/*.gii"))) == 2
+    assert len(list(tmp_path.glob("maps/*.mgh"))) == 4
+    with xarray.open_zarr(tmp_path / "responses.zarr", consolidated=False) as stored:
+        assert dict(stored.response.sizes) == {"image": 40, "vertex": 20484}
