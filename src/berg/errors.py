@@ -44,6 +44,13 @@ class BERGError(Exception):
                 lines.append(f"  {label:<9} {text}")
         super().__init__("\n".join(lines))
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if issubclass(cls, OSError):
+            # By name one finds ValueError's, which cannot make an OSError; what unpickles errors
+            # for Dask goes by the name.
+            cls.__new__ = OSError.__new__  # type: ignore[method-assign]
+
 
 class ModelNotFoundError(BERGError, ValueError):
     """The model id is not in the catalog."""

@@ -13,5 +13,6 @@ if _missing := [name for name in ("filelock", "psutil") if find_spec(name) is No
 
 from berg.training.accuracy import TestedSubject, evaluate
 from berg.training.building import TrainedSubject, train
+from berg.training.parallel import train_in_parallel
 
-__all__ = ["TestedSubject", "TrainedSubject", "evaluate", "train"]
+__all__ = ["TestedSubject", "TrainedSubject", "evaluate", "train", "train_in_parallel"]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from berg.catalog import DEFAULT_MODEL_ID, find_card
+from berg.catalog import DEFAULT_MODEL_ID
 from berg.devices import pick_device
 from berg.fitting import (
     fit_components,
@@ -27,29 +27,16 @@ from berg.fitting import (
     regression_rows,
     validation_rows,
 )
-from berg.layout import as_berg_dir
+from berg.locks import hold
 from berg.metadata import save_metadata
-from berg.nsd.survey import survey
-from berg.training.checks import (
-    check_sizes,
-    check_training_images,
-    describe_images,
-    sizes_of,
-)
 from berg.training.description import describe_training
 from berg.training.feature_store import FeatureStore
 from berg.training.features import make_features
 from berg.training.fitted import load_fitted, save_fitted
 from berg.training.measured import all_buffers, measure, measure_synthetic
-from berg.training.plan import check_resources, plan_training
-from berg.training.publish import (
-    PREDICTED,
-    check_vacant,
-    is_published,
-    publish,
-    staged_files,
-)
-from berg.training.stages import keep_seconds, lock
+from berg.training.preparing import prepare
+from berg.training.publish import PREDICTED, is_published, publish, staged_files
+from berg.training.stages import keep_seconds
 from berg.training.trial_files import Buffers
 from berg.training.trials import Group
 from berg.training.workspace import HEMIS, Workspace
@@ -139,32 +126,28 @@ def train(
     ResourceError
         If memory or disk is short, or another process trains the same subject.
     """
-    card = find_card(model_id)
-    numbers = [card.check_subject(subject) for subject in subjects]
     target = pick_device(device)
-    nsd = survey(nsd_dir, numbers, n_sessions)
-    files = card.files(as_berg_dir(berg_dir))
-    check_sizes(card, nsd)
-    works = [Workspace(card, files, nsd, number, target.type, ridge) for number in numbers]
-    waiting = [work for work in works if not is_published(work)]
-    for work in waiting:
-        check_training_images(work)
-        if not overwrite:
-            safetensors = files.weights_safetensors(work.subject)
-            check_vacant(staged_files(work, work.model.folder), [safetensors])
-    plans = [plan_training(sizes_of(work)) for work in waiting]
-    for work, plan in zip(waiting, plans, strict=True):
-        tell(f"{describe_images(work)}; {plan}")
-    there = {stage.folder: stage.finished_bytes for work in waiting for stage in work.stages}
-    check_resources(plans, files.prepared, there_bytes=sum(there.values()))
-    return [_train_subject(work, target, show_progress, tell) for work in works]
+    plan = prepare(
+        nsd_dir,
+        subjects,
+        model_id=model_id,
+        berg_dir=berg_dir,
+        n_sessions=n_sessions,
+        ridge=ridge,
+        device_type=target.type,
+        overwrite=overwrite,
+        tell=tell,
+    )
+    plan.check()
+    return [train_subject(work, target, show_progress, tell) for work in plan.works]
 
 
-def _train_subject(
+def train_subject(
     work: Workspace, device: torch.device, show_progress: bool, tell: Callable[[str], object]
 ) -> TrainedSubject:
+    """Train one subject, or find it trained, and give its scratch space back; see `train`."""
     files, subject = work.files, work.subject
-    with lock(work.folder):
+    with hold(work.folder):
         if is_published(work):
             tell(f"subject {subject} is trained already: {files.weights_npy(subject)}")
             seconds = {}

@@ -7,7 +7,7 @@ training that cannot fit is refused at once, rather than failing after an hour.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,34 +133,46 @@ def _prepared_bytes(s: Sizes) -> int:
     return (features + 2 * (s.n_test + s.n_synthetic) * s.n_vertices) * _FLOAT32
 
 
-def check_resources(plans: Sequence[Plan], folder: Path, *, there_bytes: int = 0) -> None:
+def check_resources(
+    plans: Sequence[Plan],
+    folder: Path,
+    *,
+    there_bytes: int = 0,
+    n_at_once: int = 1,
+    memory: bool = True,
+) -> None:
     """Refuse what the machine is too small for.
 
     Parameters
     ----------
     plans : sequence of Plan
-        Done one after the other: what they keep adds up.
+        What they keep adds up; the rest, over those that are done at once.
     folder : Path
         Where they will write; need not exist.
     there_bytes : int
         Disk that an earlier, interrupted run has taken for the same already.
+    n_at_once : int
+        How many are done at the same time; in the worst case those that take most.
+    memory : bool
+        Whether they are done on this machine; else only the disk is looked at.
 
     Raises
     ------
     ResourceError
         If less memory or disk is free than they need.
     """
-    memory = max((plan.memory_bytes for plan in plans), default=0)
+    needed = _largest((plan.memory_bytes for plan in plans), n_at_once)
     available = psutil.virtual_memory().available
-    if memory > available:
+    if memory and needed > available:
         raise ResourceError(
             "there is too little memory",
-            got=f"{_gb(available)} free, about {_gb(memory)} needed",
-            do="close other programs, or run it on a larger machine",
+            got=f"{_gb(available)} free, about {_gb(needed)} needed",
+            do="close other programs, or run it on a larger machine"
+            + (f", or do fewer than {n_at_once} at once" if n_at_once > 1 else ""),
         )
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
-    scratch = max((plan.scratch_bytes for plan in plans), default=0)
+    scratch = _largest((plan.scratch_bytes for plan in plans), n_at_once)
     wanted = scratch + sum(plan.kept_bytes for plan in plans) - there_bytes
     if plans and wanted + _SPARE_DISK_BYTES > free:
         raise ResourceError(
@@ -169,6 +181,10 @@ def check_resources(plans: Sequence[Plan], folder: Path, *, there_bytes: int = 0
             accepted=f"{_gb(wanted + _SPARE_DISK_BYTES)} free, 1 GB of it to spare",
             do="make space, or point --berg-dir at a larger disk",
         )
+
+
+def _largest(needs: Iterable[int], n: int) -> int:
+    return sum(sorted(needs)[-n:])
 
 
 def _gb(n_bytes: float) -> str:
