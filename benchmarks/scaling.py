@@ -20,12 +20,15 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from benchmarks.on_paper import CHUNK_IMAGES, Constants, show_on_paper
 from benchmarks.reference import Reference
-from benchmarks.table import Row, print_machine, show, take_turns
+from benchmarks.table import Row, print_machine, run, show, take_turns
 from berg import BERG
 from berg.catalog import DEFAULT_MODEL_ID, find_card
+from berg.cluster import connect
 from berg.demo import simulated_berg_dir
 from berg.simulation.natural_images import natural_images
+from berg.sources.references import HDF5Image
 from berg.stores import encode_to_store
 
 ROUNDS = 3
@@ -34,6 +37,8 @@ N_RDM = 2000
 N_TOGETHER = 200
 N_SHARED_BY_WORKERS = 4096
 SUBJECTS = tuple(range(1, 9))
+WORKER_BYTES = 1.25e9  # peak of a process that encodes scores (the row of memory)
+SUBJECT_BYTES = 206e6  # its projection, mapped from disk
 
 
 def main() -> None:
@@ -50,9 +55,20 @@ def main() -> None:
         images = natural_images(N_STORED, np.random.default_rng(7), "test")
         show(rdm(berg_dir))
         show(store_from_hdf5(berg_dir, scratch, images))
-        show(workers(berg_dir, scratch, images))
+        row, one_worker = workers(berg_dir, scratch, images)
+        show(row)
         show(memory(berg_dir, scratch, images, 100_000 if full else 10_000))
         show(eight_subjects(berg_dir, scratch, images[:N_TOGETHER]))
+    measured = Constants(
+        images_per_second=one_worker,
+        seconds_a_subject=seconds_a_subject(berg_dir),
+        worker_bytes=WORKER_BYTES,
+        subject_bytes=SUBJECT_BYTES,
+        tasks_per_second=tasks_per_second(),
+    )
+    print(f"\nOn paper, from: {measured}")
+    for n_subjects in (1, 8):
+        show_on_paper(measured, n_subjects)
 
 
 def rdm(berg_dir: Path) -> Row:
@@ -119,7 +135,7 @@ def store_from_hdf5(berg_dir: Path, scratch: Path, images: np.ndarray) -> Row:
     )
 
 
-def workers(berg_dir: Path, scratch: Path, images: np.ndarray) -> Row:
+def workers(berg_dir: Path, scratch: Path, images: np.ndarray) -> tuple[Row, float]:
     """One and two single-threaded workers, from the first command to the finished store."""
     array = scratch / "images.npy"
     np.save(array, np.resize(images, (N_SHARED_BY_WORKERS, *images.shape[1:])))
@@ -140,13 +156,50 @@ def workers(berg_dir: Path, scratch: Path, images: np.ndarray) -> Row:
     one, two = (
         len_ / seconds[n] for n, len_ in ((1, N_SHARED_BY_WORKERS), (2, N_SHARED_BY_WORKERS))
     )
-    return (
+    row = (
         f"two single-threaded workers, {N_SHARED_BY_WORKERS:,} images, start to finish",
         f"{two:.0f} images/s",
         f"{one:.0f} images/s with one (ours)",
         f"{two / one:.2f}×",
         "≥ 1.7×",
     )
+    return row, one
+
+
+def seconds_a_subject(berg_dir: Path) -> float:
+    """What one more subject costs an image, on one thread."""
+    code = """
+import sys, time
+import numpy as np, torch
+torch.set_num_threads(1)
+from berg import BERG
+from berg.catalog import DEFAULT_MODEL_ID
+model = BERG(sys.argv[1]).get_projections(DEFAULT_MODEL_ID, [1], "cpu")[0]
+images = np.random.default_rng(0).integers(0, 256, (128, 3, 224, 224), dtype=np.uint8)
+with torch.inference_mode():
+    (activations,) = model.activations([torch.from_numpy(images)])
+    taken = []
+    for _ in range(6):
+        start = time.perf_counter()
+        model.scores(activations)
+        taken.append(time.perf_counter() - start)
+print(sorted(taken[1:])[2] / len(images))
+"""
+    return float(run(code, str(berg_dir)))
+
+
+def tasks_per_second() -> float:
+    """How many chunks one command hands out and takes back when they cost nothing."""
+    references = [
+        HDF5Image(f"images.hdf5:imgBrick[{i}]", "/images.hdf5", "imgBrick", i)
+        for i in range(CHUNK_IMAGES)
+    ]
+    n_tasks = 300
+    with connect(n_workers=2) as cluster:
+        list(cluster.run(len, [(references,)] * 10))
+        start = time.perf_counter()
+        list(cluster.run(len, [(references,)] * n_tasks))
+        return n_tasks / (time.perf_counter() - start)
 
 
 def memory(berg_dir: Path, scratch: Path, images: np.ndarray, n_many: int) -> Row:

@@ -65,5 +65,5 @@ def test_it_can_be_held_again_and_names_no_holder_when_free(tmp_path):
 
 def test_a_folder_that_cannot_be_is_said(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ResourceError, match="cannot be locked"), hold(tmp_path / "file" / "a"):
+    with pytest.raises(ResourceError, match="cannot be written"), hold(tmp_path / "file" / "a"):
         pass

@@ -49,10 +49,10 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
         ) from err
     except OSError as err:
         raise ResourceError(
-            f"{path} cannot be locked",
+            f"{path} cannot be written: not even a lock beside it",
             got=str(err),
             accepted="a folder that you may write to",
-            do="choose a folder that you may write to",
+            do="choose one, at the command line with --berg-dir or --store",
         ) from err
     try:
         # Beside the lock rather than in it: whoever asks for the lock empties its file.
