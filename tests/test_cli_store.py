@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from berg.cli import main
-from berg.stores import running
+from berg.stores import Store, running
 from berg.stores.plan import RunPlan
 from berg.stores.running import StoreRun
 from conftest import MODEL_ID
@@ -64,6 +64,10 @@ def asked(monkeypatch):
         (["5", "--subject", "1"], ["5"], (1,)),
         (["--subject", "1", "./5"], ["5"], (1,)),
         (["--subject", "1", "--", "5"], ["5"], (1,)),
+        (["a", "--subject", "1", "-", "3"], ["a"], (1, 2, 3)),
+        (["a", "--subject", "1", "-3", "5,", "7", "8"], ["a"], (1, 2, 3, 5, 7, 8)),
+        (["--subject=1,", "2", "a"], ["a"], (1, 2)),
+        (["--subject", "1 - 3, 5", "a"], ["a"], (1, 2, 3, 5)),
     ],
 )
 def test_sources_and_subjects_are_told_apart(asked, arguments, sources, subjects):
@@ -71,6 +75,27 @@ def test_sources_and_subjects_are_told_apart(asked, arguments, sources, subjects
     found, path, numbers, options = asked[0]
     assert (found, path, numbers) == (sources, "s.zarr", subjects)
     assert (options["dtype"], options["rois"], options["chunk_images"]) == ("scores", (), None)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--roi", "V1v", "V1d", "photos"],
+        ["--roi", "V1v,V1d", "photos"],
+        ["--roi=V1v,", "V1d", "photos"],
+        ["photos", "--roi", "V1v", "--roi", "V1d"],
+    ],
+)
+def test_regions_and_sources_are_told_apart(asked, arguments):
+    run("encode", "--store", "s.zarr", "--subject", "1", *arguments)
+    assert asked[0][0] == ["photos"]
+    assert asked[0][3]["rois"] == ("V1v", "V1d")
+
+
+def test_a_source_that_is_there_is_no_region(asked, here):
+    (here / "V1d").mkdir()
+    run("encode", "--store", "s.zarr", "--subject", "1", "--roi", "V1v", "V1d", "FFA-9")
+    assert asked[0][0] == ["V1d", "FFA-9"]
 
 
 def test_every_option_arrives(asked):
@@ -147,7 +172,7 @@ def test_a_run_and_its_store_are_said(here, rng):
     described = run("store", "s.zarr").stdout
     for line in ("images      24 of 24 done", "chunks      3 of 3 done", "subjects    1, 2"):
         assert line in described.splitlines()
-    assert described.endswith("unreadable  1 images\n- photos/07.png\n")
+    assert described.endswith("unreadable  1 image\n- photos/07.png\n")
     assert f"model       {MODEL_ID}" in described
 
 
@@ -183,6 +208,7 @@ def program(here, tiny):
             ),
             cwd=here,
             env=environment(tiny.berg_dir),
+            start_new_session=True,  # a group of its own, as from a terminal
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -245,6 +271,47 @@ def test_workers_give_the_same_bytes_and_one_that_is_killed_is_survived(here, pr
     output, _ = finish(process)
     assert output.splitlines()[-1] == "s.zarr: images 24, subjects 1, 2, scores"
     assert hash_tree(store) == hash_tree(here / "whole.zarr")
+
+
+def test_interrupted_with_its_workers_it_says_so_and_no_more(here, program):
+    store = here / "s.zarr"
+    for is_time, kept in (
+        (workers_of, f"nothing is kept, there is no {store}"),  # while they start
+        (lambda pid: done_chunks(store), "of 12 chunks are kept"),
+    ):
+        process = program("s.zarr", "--workers", 1)
+        while process.poll() is None and not is_time(process.pid):
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # to all processes, as a terminal does
+        error = process.communicate(timeout=120)[1]
+        assert process.returncode == 1, error
+        _, after_plan = error.split("24 images in 12 chunks", 1)
+        _, stopped, *others = [line for line in after_plan.splitlines() if line]
+        assert stopped.startswith("stopped: ")
+        assert kept in stopped
+        assert others == ["Aborted!"]
+        assert not (here / ".s.zarr.holder").exists()
+
+
+def test_ended_by_slurm_it_says_what_is_kept(here, monkeypatch):
+    def end(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Store, "write_scores", end)
+    result = run("encode", "photos", "--subject", 1, "--store", "s.zarr", "--quiet", code=1)
+    assert "stopped: 0 of 1 chunks are kept" in result.stderr
+    assert not (here / ".s.zarr.holder").exists()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_names_that_are_no_line_are_escaped(here):
+    (here / "photos" / "two\nlines.png").write_text("no image")
+    result = run(
+        *("encode", "photos", "--subject", 1, "--store", "s.zarr", "--skip-bad", "--quiet")
+    )
+    assert result.stderr.endswith("- photos/two\\nlines.png cannot be read as an image\n")
+    assert run("store", "s.zarr").stdout.endswith("1 image\n- photos/two\\nlines.png\n")
 
 
 def workers_of(pid):

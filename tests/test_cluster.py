@@ -175,9 +175,10 @@ def test_our_errors_arrive_as_they_were_raised(cluster):
     error = ImageFileError("no image", got="nothing", do="look")
     with pytest.raises(ImageFileError) as caught:
         list(cluster.run(fail, [(ImageFileError, str(error))]))
-    assert str(caught.value) == str(error)
+    text, _, worker = str(caught.value).rpartition("\n  on:       ")
+    assert text == str(error)
+    assert worker in {worker.address for worker in cluster.workers}
     (note,) = caught.value.__notes__
-    assert "on worker tcp://127.0.0.1" in note
     assert "KeyError: 'the cause'" in note
 
 
@@ -189,7 +190,7 @@ def test_other_errors_arrive_too(cluster):
 def test_a_long_error_arrives_whole(cluster):
     with pytest.raises(ResourceError) as caught:
         list(cluster.run(fail, [(ResourceError, "long " * 10_000)]))
-    assert len(str(caught.value)) == 50_000
+    assert str(caught.value).count("long") == 10_000
 
 
 def test_others_are_done_when_asked_to_keep_going(cluster):
@@ -197,7 +198,7 @@ def test_others_are_done_when_asked_to_keep_going(cluster):
     results = list(cluster.run(fail_at_two, tasks, keep_going=True))
     (failure,) = [result for result in results if isinstance(result, Failure)]
     assert failure.task == (2, ResourceError)
-    assert str(failure.error) == "two"
+    assert str(failure.error).startswith("two\n  on:       tcp://127.0.0.1:")
     assert sorted(result for result in results if result is not failure) == [0, 1, 4, 5]
 
 
@@ -287,7 +288,7 @@ def test_workers_of_a_scheduler(remote, monkeypatch):
     with connect(scheduler=address.removeprefix("tcp://"), tell=said.append) as cluster:
         adding.join()
         assert f"dask worker {address}" in said[0]
-        assert said[1] == f"1 workers at {address}"
+        assert said[1] == f"1 worker at {address}"
         (worker,) = cluster.workers
         assert worker == WorkerInfo(worker.address, "127.0.0.1", 2 * 10**9, 3)
         assert next(cluster.run(threads, [()]))[0] == 3

@@ -244,6 +244,7 @@ def test_the_guides_examples_run_and_print_what_it_says(demo, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     exec(code.replace("path/to/brain-encoding-response-generator", str(demo.berg_dir)), {})
     assert capsys.readouterr().out.splitlines() == outputs(code)
+    assert (tmp_path / "ppa.png").stat().st_size > 10_000
     assert len(list(tmp_path.glob("maps/*.gii"))) == 2
     assert len(list(tmp_path.glob("maps/*.mgh"))) == 4
     with xarray.open_zarr(tmp_path / "responses.zarr", consolidated=False) as stored:

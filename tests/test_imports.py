@@ -30,6 +30,22 @@ def test_catalog_needs_no_torch():
     assert not loaded_by(code).intersection({"torch", "scipy", "sklearn", "nilearn"})
 
 
+def test_opening_a_store_needs_no_torch():
+    code = "import berg\nberg.open_store"
+    assert "torch" not in loaded_by(code)
+    assert {"torch", "zarr"} <= loaded_by(code.replace("open_store", "encode_to_store"))
+
+
+def test_the_doors_to_stores_are_one():
+    berg, stores, running = map(
+        importlib.import_module, ("berg", "berg.stores", "berg.stores.running")
+    )
+    assert berg.encode_to_store is stores.encode_to_store is running.encode_to_store
+    assert all(getattr(stores, name) is not None for name in stores.__all__)
+    with pytest.raises(AttributeError, match="zebra"):
+        _ = stores.zebra
+
+
 def test_command_line_help_needs_no_torch():
     code = (
         "from click.testing import CliRunner\nfrom berg.cli import main\n"

@@ -84,6 +84,9 @@ def test_provenance_and_regions_come_along(three_subjects, images):
     model = three_subjects.get_encoding_model(MODEL_ID, "cpu", subject=1)
     responses = model.encode_lazily(images, show_progress=False)
     assert responses.provenance == model.provenance()
+    assert responses.mesh == "fsaverage0"  # 12 vertices
+    with pytest.raises(InvalidParameterError, match="fsaverage5 is not coarser than fsaverage0"):
+        responses.to_fsaverage5()
     assert responses.roi("V1v").lh_vertices.tolist() == [1, 2, 3]
 
 

@@ -4,9 +4,11 @@ import sys
 import numpy as np
 import pytest
 
+import lazy_responses
 from berg.errors import InvalidParameterError, MissingExtraError
 from berg.plotting import SIMULATED_NOTE, plot_photograph_responses, plot_surface
-from berg.surface.fsaverage import load_packaged, upsample
+from berg.responses import SurfaceMap
+from berg.surface.fsaverage import load_packaged, n_vertices, upsample
 from berg.surface.painting import ColourScale, colour_scale, paint
 from berg.surface.raster import surface_view
 
@@ -80,6 +82,75 @@ def test_rois_are_outlined_and_named_where_they_are_seen(height):
     pole = np.flatnonzero(upsample(load_packaged("lh", "infl")[0][:, 1]) < -80)
     figure = plot_surface(height, None, views=["posterior"], rois={"pole": (pole, empty)})
     assert texts(figure).count("pole") == 1
+
+
+def surface_map(lh, rh, name="mean over 3 images", units="z", mesh="fsaverage5", **provenance):
+    vertices = [np.flatnonzero(np.isfinite(values)) for values in (lh, rh)]
+    values = [each[kept] for each, kept in zip((lh, rh), vertices, strict=True)]
+    return SurfaceMap(*values, *vertices, name, units, mesh, provenance)
+
+
+def test_a_surface_map_is_drawn_as_its_arrays_and_says_what_it_shows(height):
+    part = np.where(np.arange(len(height)) % 100 < 70, height, np.nan)
+    given = surface_map(part, -part, simulated=True)
+    figure = plot_surface(given)
+    expected = plot_surface(
+        part,
+        -part,
+        title="mean over 3 images",
+        label="in silico response (z)",
+        simulated=True,
+    )
+    assert texts(figure) == texts(expected)
+    np.testing.assert_array_equal(pixels(figure), pixels(expected))
+    said = plot_surface(given, title="", label="mine", views=["dorsal"])
+    assert "mean over 3 images" not in texts(said)
+    assert SIMULATED_NOTE in texts(said)
+    assert said.axes[-1].get_xlabel() == "mine"
+
+
+def test_the_labels_of_surface_maps(height):
+    long = "/".join(["folder"] * 20) + "/cat.jpg"
+    figure = plot_surface(surface_map(height, height, long, "z²", subject=1), views=["dorsal"])
+    assert figure.axes[-1].get_xlabel() == "z²"
+    assert SIMULATED_NOTE not in texts(figure)
+    (title,) = [text for text in texts(figure) if text.endswith("/cat.jpg")]
+    assert title.startswith("…")
+    assert len(title) < 60
+
+
+@pytest.mark.parametrize("level", [0, 3, 6])
+def test_surface_maps_of_other_meshes_are_drawn(height, level):
+    lh = upsample(height[: n_vertices(min(level, 5))], level)
+    figure = plot_surface(surface_map(lh, lh, mesh=f"fsaverage{level}"), views=["lateral"])
+    assert colourful(pixels(figure)) > 0.1
+    if level == 6:
+        array = plot_surface(lh, lh, views=["lateral"], title="mean over 3 images")
+        np.testing.assert_array_equal(pixels(figure), pixels(array))
+
+
+@pytest.mark.parametrize(
+    ("axis", "sign", "view"),
+    [(1, -1, "posterior"), (2, -1, "ventral"), (2, 1, "dorsal"), (0, -1, "lateral")],
+)
+def test_a_part_of_the_surface_is_drawn_from_where_it_is_seen(height, axis, sign, view):
+    place = sign * load_packaged("lh", "infl")[0][:, axis]
+    part = np.where(place > np.percentile(place, 97), height, np.nan)
+    nothing = np.full(len(part), np.nan)
+    figure = plot_surface(surface_map(part, nothing))
+    assert any(f"left, {view}" in text for text in texts(figure))
+    assert len(figure.axes) == 2 * 2 + 1
+    assert colourful(pixels(figure)) > 0.01
+
+
+def test_what_is_no_map_points_to_surface_maps(height):
+    with pytest.raises(InvalidParameterError, match=r"\(3,\)(.*\n)*.*plot_surface\(surface_map\)"):
+        plot_surface(np.zeros(3), np.zeros(3))
+    with pytest.raises(InvalidParameterError, match=r"<Responses (.*\n)*.*mean_over_images"):
+        plot_surface(lazy_responses.responses())
+    given = surface_map(height, height)
+    with pytest.raises(InvalidParameterError, match=r"another map beside it\n.*<SurfaceMap"):
+        plot_surface(given, height)
 
 
 @pytest.mark.parametrize("view", ["lateral", "ventral"])

@@ -105,9 +105,12 @@ def test_a_dataset_is_labelled(responses):
     assert dataset.image.values.tolist() == NAMES
     assert dataset.hemisphere.values.tolist() == ["lh"] * 30 + ["rh"] * 20
     assert dataset.fsaverage_vertex.values.tolist() == [*range(30), *range(20)]
-    assert dataset.response.attrs == {"units": "z", "long_name": "in silico fMRI response"}
-    assert dataset.attrs["mesh"] == "fsaverage3"
-    assert json.loads(dataset.attrs["provenance"]) == responses.provenance
+    about = dict(dataset.response.attrs)
+    assert (about.pop("units"), about.pop("long_name")) == ("z", "in silico fMRI response")
+    for attrs in (dataset.attrs, about):  # of a DataArray that is taken out, too
+        assert attrs["mesh"] == "fsaverage3"
+        assert json.loads(attrs["provenance"]) == responses.provenance
+        assert len(attrs) == 2
 
 
 def test_regions_are_those_that_the_responses_cover(responses):
@@ -226,6 +229,25 @@ def test_half_precision(tmp_path, responses, computed):
         assert stored.response.dtype == np.float16
         # half a step of 2**-10 relative, and 1e-6 of float32 before it
         np.testing.assert_allclose(stored.response, computed, rtol=2**-11, atol=2e-6)
+
+
+def test_what_is_too_large_for_half_precision_is_refused(tmp_path, rng):
+    scores = rng.standard_normal((6, 3), np.float32)
+    scores[2] = np.nan  # an image that could not be read
+    scores[4] = 1e6
+    responses = make_responses(rng, scores=scores)
+    with pytest.raises(
+        InvalidParameterError, match=r'too large for float16(.*\n)+.*65504(.*\n)+.*dtype="float32"'
+    ):
+        responses.to_zarr(tmp_path / "r.zarr", "float16", show_progress=False)
+    assert list(tmp_path.iterdir()) == []
+    responses[:4].to_zarr(tmp_path / "r.zarr", "float16", show_progress=False)
+
+
+@pytest.mark.parametrize("show_progress", [True, False])
+def test_progress_of_writing_is_shown_or_not(tmp_path, capsys, responses, show_progress):
+    responses.to_zarr(tmp_path / "r.zarr", show_progress=show_progress)
+    assert ("Writing" in capsys.readouterr().err) == show_progress
 
 
 def test_the_same_responses_make_the_same_bytes(tmp_path, responses):

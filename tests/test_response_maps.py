@@ -2,6 +2,7 @@ import gzip
 import json
 import shutil
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -14,7 +15,7 @@ from nilearn.surface import load_surf_data
 from berg.errors import InvalidParameterError, MissingExtraError, ResourceError
 from berg.responses import Readout, Responses, SurfaceMap, disk, maps, surface_files
 from berg.responses.image_maps import short_name, write_image_maps
-from berg.responses.meshes import MESHES, mesh_level, mesh_name, mesh_size
+from berg.responses.meshes import MESHES, mesh_level, mesh_name, mesh_of_size, mesh_size
 from berg.responses.surface_files import safe_name
 from berg.surface.fsaverage import faces, load_packaged, sphere
 
@@ -97,8 +98,8 @@ def test_what_is_no_map_is_refused(surface_map, change, message):
 def test_gifti_is_read_back_by_nibabel_and_nilearn(tmp_path, surface_map):
     paths = surface_map.to_gifti(tmp_path / "new")
     assert [path.name for path in paths] == [
-        "lh.photos-größe-.jpg.func.gii",
-        "rh.photos-größe-.jpg.func.gii",
+        "lh.subject-01_photos-größe-.jpg.func.gii",
+        "rh.subject-01_photos-größe-.jpg.func.gii",
     ]
     assert sorted(paths) == sorted((tmp_path / "new").iterdir())
     for hemi, path, expected in zip(SIDES, paths, surface_map.whole(), strict=True):
@@ -157,11 +158,46 @@ def test_a_hemisphere_without_vertices_has_a_file_of_nan(tmp_path, kind):
     assert np.nansum(load_surf_data_of(lh)) == 1
 
 
-def test_writing_again_replaces(tmp_path, surface_map):
-    first = [path.read_bytes() for path in surface_map.to_gifti(tmp_path)]
-    second = [path.read_bytes() for path in surface_map.to_gifti(tmp_path)]
-    assert first == second
-    assert len(list(tmp_path.iterdir())) == 2
+@pytest.mark.parametrize("kind", ["to_gifti", "to_mgh"])
+def test_writing_again_passes_and_another_map_is_refused(tmp_path, surface_map, kind):
+    lh, rh = getattr(surface_map, kind)(tmp_path)
+    first = [path.read_bytes() for path in (lh, rh)]
+    assert getattr(surface_map, kind)(tmp_path) == (lh, rh)
+    lh.unlink()  # only the second file is in the way: the first is not written either
+    other = replace(surface_map, lh=surface_map.lh + 1, rh=surface_map.rh + 1)
+    with pytest.raises(InvalidParameterError) as caught:
+        getattr(other, kind)(tmp_path)
+    assert f"got:      {rh}" in str(caught.value)
+    assert 'name="..."' in str(caught.value)
+    assert list(tmp_path.iterdir()) == [rh]
+    getattr(surface_map, kind)(tmp_path)
+    assert [path.read_bytes() for path in (lh, rh)] == first
+
+
+def test_subjects_and_names_keep_maps_apart(tmp_path, surface_map):
+    second = replace(surface_map, provenance={"subject": 2})
+    unknown = replace(surface_map, provenance={})
+    paths = [
+        content.to_mgh(tmp_path, name="faces > houses")[0] for content in (surface_map, second)
+    ]
+    paths += [unknown.to_mgh(tmp_path, name="faces")[0], unknown.to_mgh(tmp_path)[0]]
+    assert [path.name for path in paths] == [
+        "lh.subject-01_faces-houses.mgh",
+        "lh.subject-02_faces-houses.mgh",
+        "lh.faces.mgh",
+        "lh.photos-größe-.jpg.mgh",
+    ]
+    lh, _ = surface_map.to_gifti(tmp_path, name="faces > houses")
+    assert nibabel.load(lh).meta["Name"] == "faces > houses"
+    with pytest.raises(InvalidParameterError, match="name of a map is not a string"):
+        surface_map.to_mgh(tmp_path, name=3)
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, surface_map):
+    (tmp_path / "rh.subject-01_map.mgh").mkdir()
+    with pytest.raises(InvalidParameterError, match="another map of this name"):
+        surface_map.to_mgh(tmp_path, name="map")
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @given(name=st.text(max_size=60))
@@ -241,6 +277,31 @@ def test_every_image_is_written(tmp_path, monkeypatch, responses, kind, block_by
     if kind == "gifti":
         meta = nibabel.load(pairs[4][0]).meta
         assert (meta["Name"], meta["Units"]) == ("x" * 300, "z")
+
+
+def test_images_are_written_again_and_never_over_others(tmp_path, monkeypatch, responses):
+    monkeypatch.setattr("berg.responses.image_maps._BLOCK_BYTES", 400)  # two images
+    of_one = Responses(
+        responses.scores,
+        responses.readout,
+        names=responses.names,
+        mesh="fsaverage1",
+        provenance={"subject": 1},
+    )
+    pairs = of_one.to_mgh(tmp_path, show_progress=False)
+    assert pairs[0][0].name == "lh.subject-01_image-000000_cat.mgh"
+    first = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for path in (*pairs[1], pairs[3][0]):
+        path.unlink()  # as after a run that was killed
+    assert of_one.to_mgh(tmp_path, show_progress=False) == pairs
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == first
+    pairs[0][1].unlink()
+    pairs[4][1].write_bytes(b"of somebody else")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InvalidParameterError) as caught:
+        of_one.to_mgh(tmp_path, show_progress=False)
+    assert f"got:      {pairs[4][1]}" in str(caught.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_no_images_make_no_files(tmp_path, responses):
@@ -355,3 +416,6 @@ def test_meshes_have_the_names_of_their_levels():
         mesh_name(8)
     with pytest.raises(InvalidParameterError, match="no mesh 'fsaverage7'"):
         mesh_level("fsaverage7")
+    assert [mesh_of_size(mesh_size(mesh)) for mesh in MESHES] == list(MESHES)
+    with pytest.raises(InvalidParameterError, match="no fsaverage level has this many"):
+        mesh_of_size(163843)

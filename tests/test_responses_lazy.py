@@ -1,4 +1,11 @@
 import copy
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -272,7 +279,7 @@ def test_without_names_images_are_called_by_their_places_and_keep_them():
             part[missing]
 
 
-class FakeNames:
+class FakeNames(Sequence):
     """Names of a store, that remember what they were asked for."""
 
     def __init__(self, n: int) -> None:
@@ -333,6 +340,23 @@ def test_names_that_are_wrong_or_not_unique():
 def test_what_selects_no_images_is_refused(images):
     with pytest.raises(InvalidIndexError, match="got:"):
         responses(names=NAMES)[images]
+
+
+def test_an_array_without_dimensions_selects_one_image():
+    lazy = responses(names=NAMES)
+    assert lazy[np.array(2)].names == ("face",)
+    assert lazy[np.array("tree")].names == ("tree",)
+    for nothing in (np.array(True), np.True_, True, np.array(None), np.array(1.5)):
+        with pytest.raises(InvalidIndexError, match=r"no selection of 9 images(.*\n)+.*got: "):
+            lazy[nothing]
+    with pytest.raises(InvalidIndexError, match="bool: True"):
+        lazy[True]
+
+
+@pytest.mark.parametrize("ddof", ["a", None, -1, 1.5, True])
+def test_a_bad_ddof(ddof):
+    with pytest.raises(InvalidParameterError, match=r"not a number of degrees(.*\n)+.*ddof="):
+        responses().variance_over_images(ddof)
 
 
 def test_iterating_gives_one_image_after_the_other():
@@ -457,6 +481,37 @@ def test_the_readout_is_loaded_when_needed_and_once():
     assert loaded == [1]
 
 
+def test_the_readout_is_loaded_once_in_all_threads():
+    n_threads, loaded = 8, []
+    meeting = threading.Barrier(n_threads)
+
+    def load():
+        loaded.append(1)
+        time.sleep(0.05)  # the others come meanwhile
+        return readout()
+
+    lazy = Responses(scores(), load)
+
+    def ask(_):
+        meeting.wait()
+        return lazy.readout
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        found = list(pool.map(ask, range(n_threads)))
+    assert loaded == [1]
+    assert all(each is found[0] for each in found)
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_responses_are_pickled(is_loaded):
+    lazy = Responses(scores(), partial(readout, 7), names=NAMES)
+    if is_loaded:
+        lazy.compute()
+    again = pickle.loads(pickle.dumps(lazy))  # noqa: S301 - our own
+    np.testing.assert_array_equal(again.lh[:], lazy.lh[:])
+    assert again.names == tuple(NAMES)
+
+
 def test_a_readout_of_another_model_is_refused():
     other = readout(n_components=N_COMPONENTS + 1)
     with pytest.raises(InvalidParameterError, match="not of the same model"):
@@ -529,12 +584,29 @@ def test_scores_in_float64_are_taken_as_float32():
     [
         ({"names": ["a"]}, "1 names are given for 9 images"),
         ({"names": "nine char"}, "a string, not a sequence"),
+        ({"names": range(9)}, r"not a string(.*\n)+.*int: 0, of image 0(.*\n)+.*str\(name\)"),
+        ({"names": (*NAMES[:8], 3)}, "int: 3, of image 8"),
+        ({"names": [b"a"] * 9}, "bytes: b'a'"),
+        ({"names": iter(NAMES[1:])}, "8 names are given for 9 images"),
+        ({"names": set(NAMES)}, "names are in no order"),
+        ({"names": 9}, r"not a sequence of strings(.*\n)+.*int: 9"),
+        ({"names": np.array("a")}, "not a sequence of strings"),
         ({"mesh": "fsaverag5"}, "Did you mean 'fsaverage5'"),
     ],
 )
 def test_names_and_meshes_that_do_not_fit(options, message):
     with pytest.raises(InvalidParameterError, match=message):
         Responses(scores(), readout(), **options)
+
+
+@pytest.mark.parametrize(
+    "names", [tuple(NAMES), iter(NAMES), dict.fromkeys(NAMES), np.array(NAMES), deque(NAMES)]
+)
+def test_names_of_any_kind_in_order(names):
+    lazy = responses(names=names)
+    assert lazy.names == tuple(NAMES)
+    assert {type(name) for name in lazy.names} == {str}
+    assert lazy[["hand"]].names == ("hand",)
 
 
 def test_a_readout_whose_arrays_do_not_fit_is_refused():

@@ -111,6 +111,26 @@ def test_small_differences_between_large_responses_keep_their_digits():
     np.testing.assert_allclose(lazy.rdm(metric="euclidean"), squareform(pdist(both(lazy))), 1e-10)
 
 
+@pytest.mark.parametrize("n_extreme", [1, 3, 5, 8])
+@pytest.mark.parametrize("block", [2, 256])
+def test_distances_among_extreme_images_and_beside_them(monkeypatch, n_extreme, block):
+    """Of a few images whose scores are huge, however many; those of the others stay exact."""
+    monkeypatch.setattr("berg.responses.rdm._ROW_BLOCK", block)
+    monkeypatch.setattr("berg.responses.rdm._PAIR_BLOCK", 3)
+    given_scores = scores()
+    given_scores[-n_extreme:] = given_scores[-n_extreme:] + np.float32(2**22)
+    given_scores[4] = given_scores[5]  # and the same twice
+    lazy = Responses(given_scores, readout())
+    got = lazy.rdm(metric="euclidean")
+    # The oracle rounds responses of 1e7; differences of scores first are exact.
+    of, exact = lazy.readout, given_scores.astype(np.float64)
+    coef = np.concatenate([of.lh_coef, of.rh_coef]).astype(np.float64)
+    expected = np.linalg.norm((exact[:, None] - exact[None]) @ coef.T, axis=2)
+    np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-7)
+    np.testing.assert_array_equal(got, got.T)
+    np.testing.assert_array_equal(np.diagonal(got), 0)
+
+
 def test_regions_of_the_same_responses_are_told_apart():
     lazy = responses()
     for roi in (None, "V1v", "V1d", ["V1d", "V1v"], "V1v", None):

@@ -222,6 +222,42 @@ def test_names_that_are_no_utf8_are_found(here):
     assert find_images(["."]).names() == [name]
 
 
+def test_a_list_may_name_the_users_own_folder(here, monkeypatch):
+    touch("home/photos/a.png", "lists/~b.png")
+    monkeypatch.setenv("HOME", str(here / "home"))
+    monkeypatch.setenv("USERPROFILE", str(here / "home"))
+    with open("lists/l.txt", "w") as file:
+        file.write("~/photos\n~b.png\n")
+    assert find_images(["lists/l.txt"]).names() == [f"{here}/home/photos/a.png", "lists/~b.png"]
+
+
+def test_a_source_given_twice_is_warned_of(here):
+    touch("photos/a.png", "b.png", "l.txt")
+    with pytest.warns(BERGWarning, match=r"more than once, .*: photos, b\.png$"):
+        images = find_images(["photos", "b.png", "./photos/", here / "b.png", "b.png"])
+    assert len(images) == 5  # taken as asked
+    with open("l.txt", "w") as file:
+        file.write("b.png\nb.png\n")  # a list may well repeat an image: a sequence of trials
+    assert len(find_images(["l.txt"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "do"),
+    [
+        ("images.csv", "its name ends in .txt"),
+        ("images.JSON", "its name ends in .txt"),
+        ("images.npz", "np.save the images"),
+        ("photos.zip", "unpack it"),
+        ("photos.tar.gz", "gunzip"),
+    ],
+)
+def test_what_is_no_source_by_its_name_is_refused_before_it_is_read(here, name, do):
+    touch(name, "no_suffix", "photo.j2k")
+    with pytest.raises(ImageFileError, match=f"{name}.*(.*\n)*.*{do}"):
+        find_images([name])
+    assert len(find_images(["no_suffix", "photo.j2k"])) == 2  # perhaps images: reading will tell
+
+
 # --- HDF5
 
 
@@ -247,7 +283,10 @@ def test_datasets_of_images_are_found_alone_or_by_name(here, data):
         ),
         ("none.h5", r"no dataset of images\n.*labels \(3,\) float64"),
         ("empty.h5", r"no dataset of images\n.*no dataset"),
+        ("two.h5", r"got: +datasets images \([^x]*; others [^x]*\n +accepted"),
         ("two.h5:imgs", r"no dataset 'imgs' in two\.h5\. Did you mean 'images'\?"),
+        ("two.h5:imgs", r"do: .*two\.h5:images$"),
+        ("none.h5:imgs", r"do: +write the images into a dataset of this shape"),
         ("two.h5:group", r"something else than an array at 'group'"),
         ("none.h5:labels", r"none\.h5:labels does not hold RGB images\n.*\(3,\), float64"),
         ("none.h5:float", r"none\.h5:float does not hold RGB images\n.*float32"),
@@ -258,7 +297,7 @@ def test_datasets_of_images_are_found_alone_or_by_name(here, data):
     ],
 )
 def test_what_is_no_dataset_of_images_is_refused(here, source, message):
-    write_hdf5("two.h5", images=BRICK, others=BRICK, group__x=np.zeros(2))
+    write_hdf5("two.h5", a__x=np.zeros(2), images=BRICK, others=BRICK, group__x=np.zeros(2))
     write_hdf5("none.h5", labels=np.zeros(3), float=BRICK.astype(np.float32))
     write_hdf5("empty.h5")
     touch("text.hdf5")
@@ -275,6 +314,14 @@ def test_without_h5py_the_extra_is_named(here, monkeypatch):
         find_images(["s.h5"])
 
 
+def test_an_array_without_images_is_named(here):
+    np.save("none.npy", np.zeros((0, 3, 224, 224), np.uint8))
+    write_hdf5("none.h5", images=BRICK[:0])
+    for source, name in (("none.npy", r"none\.npy"), ("none.h5", r"none\.h5:images")):
+        with pytest.raises(ImageFileError, match=f"no images in {name}\n"):
+            find_images([source])
+
+
 # --- the collection
 
 
@@ -282,8 +329,7 @@ def test_without_h5py_the_extra_is_named(here, monkeypatch):
 def mixed(here):
     touch("a.png", "b.png", "c.png")
     write_hdf5("s.h5", images=BRICK)
-    np.save("none.npy", np.zeros((0, 3, 224, 224), np.uint8))
-    return find_images(["a.png", "b.png", "s.h5", "none.npy", "c.png"])
+    return find_images(["a.png", "b.png", "s.h5", "c.png"])
 
 
 @given(index=st.slices(6) | st.integers(-6, 5))
@@ -318,7 +364,7 @@ def test_a_collection_can_be_pickled(mixed):
 
 
 def test_the_fingerprint_follows_names_order_sizes_and_times(mixed, here, monkeypatch):
-    sources = ["a.png", "b.png", "s.h5", "none.npy", "c.png"]
+    sources = ["a.png", "b.png", "s.h5", "c.png"]
     assert len(mixed.fingerprint) == hashlib.sha256().digest_size * 2
     assert find_images(sources).fingerprint == mixed.fingerprint
 

@@ -1,4 +1,6 @@
 import os
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -6,7 +8,8 @@ import pytest
 from PIL import Image
 
 from berg.errors import ImageFileError, ResourceError
-from berg.sources import ArrayImage, HDF5Image, ImageFile, ImageReader, find_images
+from berg.sources import ArrayImage, HDF5Image, ImageFile, ImageReader, find_images, open_files
+from berg.sources.open_files import PositionalFile
 from berg.sources.photos import decode_photo
 
 
@@ -107,6 +110,51 @@ def test_a_file_that_went_or_changed_is_no_bad_image(tmp_path):
         os.mkdir(image.path)
         with pytest.raises(ImageFileError, match="directory"):
             reader.read(image)
+
+
+def test_what_to_do_about_a_bad_image_fits_stores_and_python(tmp_path):
+    (tmp_path / "p.png").write_text("no image")
+    with pytest.raises(ImageFileError, match=r"--skip-bad \(skip_bad=True\).*start anew"):
+        read(tmp_path / "p.png")
+
+
+# --- files that many read at once
+
+
+@pytest.mark.parametrize("has_preadv", [True, False])
+def test_threads_read_a_file_at_their_own_places(tmp_path, rng, monkeypatch, has_preadv):
+    monkeypatch.setattr(open_files, "_HAS_PREADV", has_preadv)  # Windows has none
+    content = rng.bytes(1_000_000)
+    (tmp_path / "f").write_bytes(content)
+    file = PositionalFile(str(tmp_path / "f"))
+
+    def read_part(offset):
+        buffer = bytearray(10_000)
+        n_read = file.read_into(memoryview(buffer), offset)
+        return bytes(buffer[:n_read])
+
+    offsets = rng.integers(0, len(content) + 100, 2000).tolist()
+    with ThreadPoolExecutor(8) as pool:
+        parts = list(pool.map(read_part, offsets))
+    assert parts == [content[offset : offset + 10_000] for offset in offsets]
+    file.close()
+
+
+def test_rows_and_members_are_read_without_positional_reading(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(open_files, "_HAS_PREADV", False)
+    for name in ("preadv", "pread"):
+        monkeypatch.delattr(os, name)
+    array = rng.integers(0, 256, (5, 3, 224, 224), np.uint8)
+    np.save(tmp_path / "a.npy", array)
+    pixels = save(tmp_path / "p.png")
+    with tarfile.open(tmp_path / "s.tar", "w") as shard:
+        shard.add(tmp_path / "p.png", "p.png")
+    images = find_images([tmp_path / "a.npy", tmp_path / "s.tar"])
+    with ImageReader() as reader:
+        (rows,) = reader.read_together(images[1:4])
+        member = reader.read(images[5])
+    np.testing.assert_array_equal(rows.pixels, array[1:4])
+    np.testing.assert_array_equal(member.pixels, pixels.transpose(2, 0, 1))
 
 
 # --- rows

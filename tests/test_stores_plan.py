@@ -115,12 +115,22 @@ def set_free_disk(monkeypatch, n_bytes):
     monkeypatch.setattr(planning.shutil, "disk_usage", lambda path: usage(0, 0, n_bytes))
 
 
-def test_a_disk_too_small_is_refused_with_a_gigabyte_to_spare(tmp_path, monkeypatch):
-    plan = plan_full()
+@pytest.mark.parametrize(
+    ("dtype", "n_images", "spare"),
+    [
+        ("float32", 1_000_000, lambda missing: 10**9),
+        ("scores", 1000, lambda n: n // 10 + 50 * 10**6),
+    ],
+)
+def test_a_disk_too_small_is_refused_with_some_to_spare(
+    tmp_path, monkeypatch, dtype, n_images, spare
+):
+    plan = plan_full(replace(FULL, dtype=dtype, n_images=n_images))
     path = tmp_path / "not" / "there" / "s.zarr"
-    set_free_disk(monkeypatch, plan.missing_bytes + 10**9)
+    needed = plan.missing_bytes + spare(plan.missing_bytes)
+    set_free_disk(monkeypatch, needed)
     check_disk(plan, path)
-    set_free_disk(monkeypatch, plan.missing_bytes + 10**9 - 1)
+    set_free_disk(monkeypatch, needed - 1)
     with pytest.raises(ResourceError, match=r"too little space on the disk of .*s\.zarr"):
         check_disk(plan, path)
     set_free_disk(monkeypatch, 0)

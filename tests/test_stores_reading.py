@@ -1,4 +1,5 @@
 import hashlib
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +107,23 @@ def test_a_store_that_is_not_complete_is_opened_when_asked(tiny, tmp_path):
     assert list(responses.names) == ["8.png", "10.png"]
     write(store, 0)  # what is opened stays as it was
     np.testing.assert_array_equal(responses.scores[:], SCORES[[8, 10]])
+
+
+def test_responses_of_a_store_are_pickled(tiny, store):
+    responses = open_store(store.path, berg_dir=tiny.berg_dir)
+    again = pickle.loads(pickle.dumps(responses))  # noqa: S301 - our own
+    assert "not loaded" in repr(again)
+    assert again.names == responses.names
+    np.testing.assert_array_equal(again.roi("V1v").lh[:], responses.roi("V1v").lh[:])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(responses)).rh[:], again.rh[:])  # noqa: S301
+
+
+def test_a_store_knows_the_mesh_of_a_smaller_brain(tiny, store):
+    responses = open_store(store.path, berg_dir=tiny.berg_dir)
+    assert responses.mesh == "fsaverage0"  # 12 vertices
+    assert responses.mean_over_images().whole()[0].shape == (N_VERTICES,)
+    with pytest.raises(InvalidParameterError, match="fsaverage5 is not coarser than fsaverage0"):
+        responses.to_fsaverage5()
 
 
 def test_of_several_subjects_one_is_named(tiny, tmp_path):

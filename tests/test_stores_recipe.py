@@ -64,7 +64,8 @@ def test_a_recipe_survives_json(subjects, rois, dtype, images):
         ({"n_images": 24}, "number of images: the store has 23; asked for 24"),
         (
             {"images_sha256": "0" * 64},
-            "images: other files, order, sizes or times of change than the store's",
+            "images: other names, order, sizes or times of change than the store's; names count "
+            "as they are given, so run it from the same folder with the same paths",
         ),
         ({"chunk_images": 6}, "chunk: the store has 5; asked for 6"),
         (

@@ -4,11 +4,14 @@ import errno
 import io
 import os
 import pickle
+import shutil
 import tarfile
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
+import torch
 
 import berg.atomic
 from berg import BERG
@@ -21,6 +24,7 @@ from berg.errors import (
     WeightsNotFoundError,
 )
 from berg.locks import hold
+from berg.model_set import EncodingModels
 from berg.stores import Store, encoding, running
 from berg.stores.reading import open_store
 from berg.stores.running import encode_to_store
@@ -132,17 +136,18 @@ def test_stopped_in_every_step_it_ends_with_the_same_bytes(run, tmp_path, monkey
     assert status.stat().st_ino == kept[status]  # what is done is not done again
 
 
-def test_interrupted_it_says_what_is_kept(run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ZeroDivisionError])
+def test_interrupted_it_says_what_is_kept(run, tmp_path, monkeypatch, kind):
     original = Store.write_scores
 
     def interrupt(store, i_chunk, *rest):
         if i_chunk == 1:
-            raise KeyboardInterrupt
+            raise kind
         original(store, i_chunk, *rest)
 
     monkeypatch.setattr(Store, "write_scores", interrupt)
     told = []
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(kind):
         run(tell=told.append)
     assert told[-1].startswith(f"stopped: 1 of 3 chunks are kept in {tmp_path / 's.zarr'}")
     with hold(tmp_path / "s.zarr"):
@@ -190,6 +195,52 @@ def test_a_corrupt_image_in_a_shard_is_named_and_can_be_skipped(run, photos, tmp
     assert hash_tree(tmp_path / "s.zarr") == hash_tree(tmp_path / "whole.zarr")
 
 
+def test_a_store_that_disappears_ends_the_run(run, tmp_path, monkeypatch):
+    original = Store.finish_chunk
+
+    def remove(store, i_chunk, *rest):
+        if i_chunk == 1:
+            shutil.rmtree(store.path)
+        original(store, i_chunk, *rest)
+
+    monkeypatch.setattr(Store, "finish_chunk", remove)
+    told = []
+    with pytest.raises(ResourceError, match=r"s\.zarr is gone"):
+        run(tell=told.append)
+    assert told[-1] == f"stopped: nothing is kept, there is no {tmp_path / 's.zarr'}"
+    assert not (tmp_path / "s.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("no 9 GB"),
+        torch.OutOfMemoryError("no 9 GB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: no 9 GB"),
+    ],
+)
+def test_memory_that_runs_out_is_said(run, monkeypatch, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(EncodingModels, "scores", fail)
+    told = []
+    with pytest.raises(ResourceError, match=r"memory on the device cpu\n.*no 9 GB\n.*--device"):
+        run(tell=told.append)
+    assert told[-1].startswith("stopped: 0 of 3 chunks are kept")
+
+
+def test_a_run_without_a_readable_image_stops_at_once(run, photos, tmp_path):
+    for i in range(2, N_IMAGES):
+        (photos / f"{i:02}.png").write_text("no image")
+    assert len(run(skip_bad=True).unreadable) == 3  # after good ones, whole chunks may be bad
+    for i in range(2):
+        (photos / f"{i:02}.png").write_text("no image")
+    with pytest.raises(ImageFileError, match=r"no image can be read\n.*2 unreadable"):
+        run("bad.zarr", skip_bad=True)
+    assert Store.open(tmp_path / "bad.zarr").pending() == [0, 1, 2]
+
+
 # --- refused
 
 
@@ -225,7 +276,7 @@ def stop(*arguments, **options):
 def test_other_images_are_refused(run, photos, monkeypatch):
     begin_only(run, monkeypatch)
     os.utime(photos / "01.png", ns=(1, 1))
-    with pytest.raises(InvalidParameterError, match="images: other files, order, sizes or times"):
+    with pytest.raises(InvalidParameterError, match="images: other names, order, sizes or times"):
         run()
     (photos / "01.png").unlink()
     with pytest.raises(InvalidParameterError, match="number of images: the store has 5; asked fo"):
@@ -248,7 +299,28 @@ def test_a_second_process_is_told_who_holds_the_store(run, tmp_path):
         run()
 
 
+def test_a_complete_store_needs_no_lock(run, monkeypatch):
+    run()
+    monkeypatch.setattr(running, "hold", lambda path: pytest.fail("was locked"))
+    assert run().n_encoded == 0
+
+
+def test_a_store_has_one_lock_whatever_it_is_called(run, tmp_path):
+    (tmp_path / "link.zarr").symlink_to("s.zarr")
+    with pytest.raises(InvalidParameterError, match=r"leads nowhere\n  got: +a link to s\.zarr"):
+        run("link.zarr")
+    (tmp_path / "link.zarr").unlink()
+    run()
+    (tmp_path / "s.zarr/status/c/0").unlink()
+    (tmp_path / "link.zarr").symlink_to("s.zarr")
+    with hold(tmp_path / "s.zarr"), pytest.raises(ResourceError, match="another process"):
+        run("link.zarr")
+    assert run("link.zarr").path == tmp_path / "s.zarr"
+
+
 def test_something_other_than_a_store_is_left_alone(run, tmp_path):
+    with pytest.raises(FileFormatError, match="/ is not a store"):
+        run("/")
     (tmp_path / "s.zarr").mkdir()
     (tmp_path / "s.zarr" / "precious.txt").write_text("mine")
     with pytest.raises(FileFormatError, match=r"s\.zarr is not a store"):
@@ -332,12 +404,30 @@ def test_workers_give_the_same_bytes(run, tmp_path, fake_cluster):
     run("whole.zarr")
     done = run(n_workers=8)
     assert done.n_encoded == N_IMAGES
+    assert done.plan.n_workers == 3
     assert hash_tree(tmp_path / "s.zarr") == hash_tree(tmp_path / "whole.zarr")
     asked, _ = fake_cluster
     assert asked[0]["n_workers"] == 3  # there is no work for more
     run("scheduled.zarr", scheduler="tcp://a:1")
     assert asked[1]["scheduler"] == "tcp://a:1"
     assert hash_tree(tmp_path / "scheduled.zarr") == hash_tree(tmp_path / "whole.zarr")
+
+
+def test_what_computes_is_decided_here_for_workers_of_this_machine(run, monkeypatch, fake_cluster):
+    monkeypatch.setattr(running, "pick_device", lambda name: torch.device("cuda"))
+    devices = []
+
+    def note(job, *rest):
+        devices.append(job.device)
+        raise Stopped
+
+    monkeypatch.setattr(running, "encode_chunk", note)
+    for options in ({"n_workers": 1}, {"n_workers": 2}, {"scheduler": "tcp://a:1"}):
+        with warnings.catch_warnings(record=True) as caught, pytest.raises(Stopped):
+            run(device="auto", **options)
+        shared = "2 workers share the device cuda"
+        assert [shared in str(w.message) for w in caught] == [True] * (options == {"n_workers": 2})
+    assert devices == ["cuda", "cuda", "auto"]
 
 
 def test_an_unreadable_image_at_a_worker_ends_the_run(run, photos, tmp_path, fake_cluster):

@@ -509,3 +509,40 @@ except ResourceError as error:
     assert f"process {os.getpid()} on" in told.stdout
     assert "held" in run(code, store.path).stdout.splitlines()
     assert not [path for path in store.path.rglob("*") if "lock" in path.name]
+
+
+# ---- gone
+
+
+def test_a_store_that_is_gone_is_not_made_again(tmp_path, complete):
+    store = create(tmp_path / "x.zarr")
+    sent = pickle.loads(pickle.dumps(store))  # noqa: S301 - as to a worker
+    shutil.rmtree(store.path)
+    for opened in (store, sent):
+        with pytest.raises(ResourceError, match=r"x\.zarr is gone"):
+            opened.write_scores(0, 1, scores(1)[:5])
+        with pytest.raises(ResourceError, match=r"x\.zarr is gone"):
+            opened.finish_chunk(0, NAMES[:5], status()[:5])
+        with pytest.raises(FileFormatError, match="is missing"):
+            opened.read_scores(1, 0, 5)
+    assert not store.path.exists()
+    create(store.path)  # the same again: what is written is right
+    assert hash_tree(fill(store).path) == hash_tree(complete["scores"].path)
+
+
+def test_another_store_in_its_place_is_left_alone(tmp_path):
+    store = create(tmp_path / "x.zarr")
+    shutil.rmtree(store.path)
+    other = fill(create(store.path, weights_sha256=("a", "b")), [0])
+    before = hash_tree(other.path)
+    with pytest.raises(ResourceError, match=r"x\.zarr was replaced"):
+        fill(store)
+    assert hash_tree(other.path) == before
+
+
+def test_an_array_that_is_gone_is_not_made_again(store):
+    folder = store.path / "subject-01" / "scores"
+    shutil.rmtree(folder)
+    with pytest.raises(ResourceError, match=r"chunk 0 cannot be written(.|\n)*scores is gone"):
+        store.write_scores(0, 1, scores(1)[:5])
+    assert not folder.exists()

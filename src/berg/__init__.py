@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from berg.interfaces import BaseModelInterface
     from berg.responses import Responses
     from berg.simulation import simulate_subject
-    from berg.stores import open_store
+    from berg.stores import encode_to_store, open_store
     from berg.toolkit import BERG
 
 # Where each public name lives. Nothing is imported before it is used, so that `import berg`
@@ -32,6 +32,7 @@ _HOMES = {
     "BERG": "berg.toolkit",
     "BaseModelInterface": "berg.interfaces",
     "Responses": "berg.responses",
+    "encode_to_store": "berg.stores",
     "open_store": "berg.stores",
     "simulate_subject": "berg.simulation",
     "BERGError": "berg.errors",
@@ -55,6 +56,7 @@ __all__ = [
     "Responses",
     "StimulusError",
     "__version__",
+    "encode_to_store",
     "open_store",
     "simulate_subject",
 ]

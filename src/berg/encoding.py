@@ -18,6 +18,7 @@ from berg import stimuli
 from berg.devices import full_precision
 from berg.errors import ResourceError
 from berg.responses import Responses
+from berg.responses.meshes import mesh_of_size
 
 if TYPE_CHECKING:
     from berg.model import EncodingModel
@@ -142,7 +143,14 @@ def encode_lazily(
         return keep
 
     responses = [
-        Responses(scores, model.readout, names=names, regions=model.regions, provenance=provenance)
+        Responses(
+            scores,
+            model.readout,
+            names=names,
+            regions=model.regions,
+            provenance=provenance,
+            mesh=mesh_of_size(model.regions.card.n_vertices),  # simulated brains are smaller
+        )
         for model, scores, provenance in zip(models, all_scores, provenances, strict=True)
     ]
     batches = models[0].activations(prepare_batches(images, models[0].resize_device))

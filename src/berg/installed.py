@@ -103,7 +103,8 @@ class InstalledSubject:
             return f"{self.berg_dir} {found}"
         if not path.parent.is_dir():
             return f"{self.berg_dir} has no folder {path.parent.relative_to(self.berg_dir)}"
-        present = sorted(entry.name for entry in path.parent.glob("*_subject-*"))
+        entries = (entry.name for entry in path.parent.glob("*_subject-*"))
+        present = sorted(name for name in entries if not name.startswith("."))  # no locks
         return f"{path.parent} has {', '.join(present) or 'no files of any subject'}"
 
     def _how_to_get(self, path: Path) -> str:

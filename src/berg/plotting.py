@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,28 +24,50 @@ from berg.surface.panel import (
     outline,
     smoothed_region,
 )
-from berg.surface.raster import VIEWS, View
+from berg.surface.raster import VIEWS, View, best_views
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Indices = npt.NDArray[np.integer[Any]]
 
-RESPONSE_LABEL = "in silico response (z)"
+RESPONSE_UNITS = "z"
+RESPONSE_LABEL = f"in silico response ({RESPONSE_UNITS})"
 SIMULATED_NOTE = "simulated subject, not measured in a brain"
 _HEMIS: tuple[Hemi, Hemi] = ("lh", "rh")
 _BESIDE_PHOTOGRAPHS: tuple[View, ...] = ("lateral", "ventral")
+_LONGEST_TITLE = 56  # characters that fit above two brains
 _DPI = 200
 _INK, _WARNING = "#1a1a1a", "#b3400e"
 
 
+@runtime_checkable
+class VertexMap(Protocol):
+    """A map of both hemispheres that knows what it shows, as `berg.responses.SurfaceMap` does."""
+
+    @property
+    def name(self) -> str:
+        """What it shows."""
+
+    @property
+    def units(self) -> str:
+        """Units of its values."""
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """What made it."""
+
+    def whole(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return one number for every vertex of its mesh, NaN where there is none."""
+
+
 def plot_surface(
-    lh: npt.ArrayLike | None,
-    rh: npt.ArrayLike | None,
+    lh: VertexMap | npt.ArrayLike | None,
+    rh: npt.ArrayLike | None = None,
     *,
     title: str | None = None,
-    label: str = RESPONSE_LABEL,
-    views: Sequence[View] = ("lateral", "ventral"),
+    label: str | None = None,
+    views: Sequence[View] | None = None,
     limits: tuple[float, float] | None = None,
     threshold: float | None = None,
     cmap: str | None = None,
@@ -56,15 +78,21 @@ def plot_surface(
 
     Parameters
     ----------
-    lh, rh : array_like of float, shape (163842,) or (10242,), or None
-        Map of each hemisphere on fsaverage or fsaverage5. NaN vertices stay grey; None draws
-        the bare surface, and None twice leaves the colour bar out.
+    lh : SurfaceMap, or array_like of float, shape (163842,), (40962,) or (10242,), or None
+        Either a map of both hemispheres, as `berg.Responses.mean_over_images` and others give it,
+        on any mesh and of any selection of vertices; or one of the left hemisphere on fsaverage,
+        fsaverage6 or fsaverage5. NaN vertices stay grey; None draws the bare surface.
+    rh : array_like of float, shape as `lh`, or None
+        Map of the right hemisphere; left out if `lh` has both. If both are None, there is no
+        colour bar.
     title : str, optional
-        Heading.
-    label : str
-        What the colours mean, with units.
-    views : sequence of {"lateral", "medial", "ventral", "dorsal", "posterior"}
-        One row of the figure each.
+        Heading. By default the name of a `SurfaceMap`; ``""`` for none.
+    label : str, optional
+        What the colours mean, with units. By default the units of a `SurfaceMap`, and for those
+        of responses ``"in silico response (z)"``.
+    views : sequence of {"lateral", "medial", "ventral", "dorsal", "posterior"}, optional
+        One row of the figure each. By default lateral and ventral; of a map with values on less
+        than half of the surface, the two views that show most of it.
     limits : tuple of two float, optional
         Values at the ends of the colour bar. By default from zero, or symmetric about it if any
         value is negative, to the 99.5th percentile of the absolute values.
@@ -76,7 +104,8 @@ def plot_surface(
     rois : mapping of str to pair of int arrays, optional
         Vertex indices on fsaverage (left, right) of regions to outline, by name.
     simulated : bool
-        Whether to mark the figure as coming from a simulated subject.
+        Whether to mark the figure as coming from a simulated subject. A `SurfaceMap` that does
+        is marked anyway.
 
     Returns
     -------
@@ -86,8 +115,9 @@ def plot_surface(
     Raises
     ------
     InvalidParameterError
-        A map has another shape or no finite value, a view or colour map is unknown, the limits
-        do not ascend, or a region's indices are no vertices.
+        A map has another shape or no finite value, a `SurfaceMap` has another map beside it, a
+        view or colour map is unknown, the limits do not ascend, or a region's indices are no
+        vertices.
     MissingExtraError
         matplotlib is not installed.
 
@@ -100,11 +130,17 @@ def plot_surface(
     >>> figure.savefig("map.png")  # doctest: +SKIP
     """
     _check_rois(rois or {})
+    if isinstance(lh, VertexMap):
+        title = _shortened(lh.name) if title is None else title
+        label = label or (RESPONSE_LABEL if lh.units == RESPONSE_UNITS else lh.units)
+        simulated = simulated or bool(lh.provenance.get("simulated"))
+    maps = _full_maps(lh, rh)
+    if views is None:
+        views = _views_of(maps)
     if not views or any(view not in VIEWS for view in views):
         raise InvalidParameterError(
             "unknown views", got=repr(views), accepted="one or more of " + ", ".join(VIEWS)
         )
-    maps = {"lh": _full_map(lh, "lh"), "rh": _full_map(rh, "rh")}
     borders = [
         {name: smoothed_region(patches[side]) for name, patches in (rois or {}).items()}
         for side in range(2)
@@ -125,7 +161,7 @@ def plot_surface(
             name_panel(axes, hemi, view)
         top += height
     if lh is not None or rh is not None:
-        _colour_bar(figure, left + width, top + 0.1, scale, label)
+        _colour_bar(figure, left + width, top + 0.1, scale, label or RESPONSE_LABEL)
     _head(figure, title, simulated)
     return figure
 
@@ -208,18 +244,53 @@ def plot_photograph_responses(
     return figure
 
 
+def _full_maps(lh: VertexMap | npt.ArrayLike | None, rh: npt.ArrayLike | None) -> dict[Hemi, Map]:
+    """Return both hemispheres at full resolution."""
+    if not isinstance(lh, VertexMap):
+        return {"lh": _full_map(lh, "lh"), "rh": _full_map(rh, "rh")}
+    if rh is not None:
+        raise InvalidParameterError(
+            "a map of both hemispheres has another map beside it",
+            got=f"{lh!r} and rh",
+            accepted="a SurfaceMap alone, or an array for each hemisphere",
+            do="plot_surface(surface_map)",
+        )
+    whole_lh, whole_rh = lh.whole()
+    return {"lh": upsample(whole_lh), "rh": upsample(whole_rh)}
+
+
+def _views_of(maps: Mapping[Hemi, Map]) -> Sequence[View]:
+    has_value = {hemi: np.isfinite(values) for hemi, values in maps.items()}
+    n_values = sum(int(has.sum()) for has in has_value.values())
+    if n_values == 0 or n_values >= n_vertices():  # nothing, or half of both
+        return _BESIDE_PHOTOGRAPHS
+    return best_views(has_value)
+
+
+def _shortened(name: str) -> str:
+    """Return the end of a name, which tells files apart, if it is too long for a heading."""
+    return name if len(name) <= _LONGEST_TITLE else f"…{name[1 - _LONGEST_TITLE :]}"
+
+
 def _full_map(values: npt.ArrayLike | None, hemi: Hemi) -> Map:
     """Return a map at full resolution, or refuse its shape."""
     if values is None:
         return np.full(n_vertices(), np.nan)
-    accepted = [(n_vertices(level),) for level in (FULL_LEVEL, PACKAGED_LEVEL)]
-    array = np.asarray(values)
+    # Coarser meshes have no more vertices than a small region: only a SurfaceMap tells them apart.
+    accepted = [(n_vertices(level),) for level in range(PACKAGED_LEVEL, FULL_LEVEL + 1)]
+    try:
+        array = np.asarray(values)
+        got = f"{array.dtype} {array.shape}"
+    except ValueError:  # a ragged list, or lazy responses
+        array, got = np.empty(0), repr(values)[:200]
     if array.shape not in accepted or array.dtype.kind not in "fiub":
         raise InvalidParameterError(
             f"the {hemi} map is not one number per vertex",
-            got=f"{array.dtype} {array.shape}",
-            accepted="(163842,) for fsaverage or (10242,) for fsaverage5",
-            do="put the responses of an ROI into a map of NaN, at the ROI's vertices",
+            got=got,
+            accepted="(163842,) for fsaverage, (40962,) for fsaverage6 or (10242,) for fsaverage5",
+            do="for a region: plot_surface(surface_map), where surface_map is for example\n"
+            "            responses.mean_over_images(); surface_map.whole() are its arrays,\n"
+            "            with NaN elsewhere",
         )
     return upsample(array)
 

@@ -219,7 +219,10 @@ def _how_to_make_an_array(stimulus: object) -> str:
     if isinstance(stimulus, list | tuple):
         return "stack the images: np.stack(images), each of shape (3, height, width)"
     if isinstance(stimulus, str | PathLike):
-        return "for image files use the command line: berg encode FILES ..."
+        return (
+            "for image files: berg encode FILES ... at the command line, "
+            "or berg.encode_to_store(files, ...)"
+        )
     if hasattr(stimulus, "convert"):  # an image of Pillow's
         return 'np.moveaxis(np.asarray(image.convert("RGB")), -1, 0)[np.newaxis]'
     return "convert the images to a numpy array"

@@ -138,6 +138,7 @@ def encode(
 @click.argument("path", type=click.Path(path_type=Path))
 def store(path: Path) -> None:
     """Say what is in a store, how much of it is done, and which images could not be read."""
+    from berg.sources import show_name
     from berg.stores.plan import show_bytes
     from berg.stores.reading import describe_store
 
@@ -152,11 +153,11 @@ def store(path: Path) -> None:
         ("chunks", f"{summary.n_done_chunks:,} of {recipe.n_chunks:,} done"),
         ("on disk", show_bytes(summary.n_bytes)),
         ("made with", f"berg {recipe.berg_version}"),
-        ("unreadable", f"{len(summary.unreadable):,} images"),
+        ("unreadable", f"{len(summary.unreadable):,} image{'s'[: len(summary.unreadable) != 1]}"),
     ):
         click.echo(f"{title:<12}{value}")
     for name in summary.unreadable:
-        click.echo(f"- {name}")
+        click.echo(f"- {show_name(name)}")
 
 
 def _encode_to_npz(

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
+import threading
 import warnings
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,23 +32,44 @@ quiet_option = click.option("--quiet", is_flag=True, help="No progress bar.")
 
 
 class SubjectsCommand(click.Command):
-    """A command with `subjects_option`: ``--subject 1 2 5-8``, ``--subject=1,2``, or repeated."""
+    """A command whose options take several values: ``--subject 1 2 5-8``, ``--roi V1v V1d``.
+
+    They may also be written with commas, or the option repeated.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Repeat the option before each of its values, as click wants it."""
+        """Repeat such an option before each of its values, as click wants it."""
         spread: list[str] = []
-        option: str | None = None
-        for arg in args:
-            name, _, value = arg.partition("=")
-            if name in _SUBJECT_NAMES:
-                option = name
-                spread += [name, value] if value else [arg]
-            elif option and _SUBJECTS.fullmatch(arg):
-                spread += [arg] if spread[-1] == option else [option, arg]
-            else:
-                option = None
+        rest = deque(args)
+        while rest and rest[0] != "--":  # after which all are sources
+            arg = rest.popleft()
+            option, equals, value = arg.partition("=")
+            if option not in _SEVERAL or not (equals or rest):
                 spread.append(arg)
-        return super().parse_args(ctx, spread)
+                continue
+            belongs, split = _SEVERAL[option]
+            values = [value if equals else rest.popleft()]
+            while rest and belongs(rest[0]):
+                values.append(rest.popleft())
+            for value in split(" ".join(values)) or [""]:
+                spread += [option, value]
+        return super().parse_args(ctx, [*spread, *rest])
+
+
+def _split_subjects(text: str) -> list[str]:
+    return re.sub(r"\s*([-,])\s*", r"\1", text).split()
+
+
+def _split_rois(text: str) -> list[str]:
+    return re.split(r"[\s,]+", text.strip(", "))
+
+
+def _is_roi(text: str) -> bool:
+    """Tell whether an argument can only be a region: a source of this name does not exist."""
+    from berg.catalog import load_cards
+
+    known = {name for card in load_cards().values() for name in (*card.rois, *card.roi_aliases)}
+    return known.issuperset(_split_rois(text)) and not Path(text).exists()
 
 
 class _Subjects(click.ParamType[tuple[int, ...]]):
@@ -71,6 +96,13 @@ class _Subjects(click.ParamType[tuple[int, ...]]):
 _MOST_DIGITS = 2  # of a subject's number: a slip like 1-80000000 must not be counted up
 _SUBJECT_NAMES = ("--subject", "--subjects")
 _SUBJECTS = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
+_NUMBERS = re.compile(r"[,-]?\d[\d\s,-]*|[,-]")
+# For each option with several values: what belongs to it beside the first that follows it, and
+# how all of that falls into values.
+_SEVERAL: dict[str, tuple[Callable[[str], object], Callable[[str], list[str]]]] = {
+    **dict.fromkeys(_SUBJECT_NAMES, (_NUMBERS.fullmatch, _split_subjects)),
+    "--roi": (_is_roi, _split_rois),
+}
 
 subjects_option = click.option(
     *_SUBJECT_NAMES,
@@ -88,7 +120,7 @@ class _Commands(click.Group):
     """Shows our errors and warnings as text; anything else is a bug and keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        with warnings.catch_warnings():
+        with _stop_in_order(), warnings.catch_warnings():
             default = warnings.showwarning
             warnings.showwarning = partial(_show_warning, default)
             warnings.simplefilter("always", BERGWarning)
@@ -96,6 +128,19 @@ class _Commands(click.Group):
                 return super().invoke(ctx)
             except BERGError as error:
                 raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _stop_in_order() -> Iterator[None]:
+    """Take SIGTERM, by which SLURM ends a job, for Ctrl-C: what is begun is ended in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _show_warning(

@@ -7,9 +7,11 @@ import importlib
 import logging
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 from berg.cluster.running import Cluster
@@ -19,12 +21,13 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 10  # until a scheduler is given up
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_LOG_VARIABLE = "DASK_LOGGING__DISTRIBUTED"  # read when a worker imports Dask
 _LOGS = ("distributed", "distributed.client", "distributed.gc")  # with levels of their own
 
 # What Dask sets in our own environment before it starts a process, and leaves there.
 _CHANGED_VARIABLES = (
     *_THREAD_VARIABLES,
-    *("MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED", "__DASK_PARENT_PID"),
+    *(_LOG_VARIABLE, "MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED", "__DASK_PARENT_PID"),
 )
 
 
@@ -115,24 +118,26 @@ def _local(
     before = {name: os.environ.get(name) for name in _CHANGED_VARIABLES}
     config = {
         # A script that imports NumPy does so in each worker before `env` counts.
-        "distributed.nanny.pre-spawn-environ": threads,
+        "distributed.nanny.pre-spawn-environ": threads | {_LOG_VARIABLE: "critical"},
         "distributed.worker.profile.enabled": False,  # 100 looks a second at our stacks
     }
     try:
-        with dask.config.set(config):
+        with ExitStack() as leaving:
             try:
-                workers = LocalCluster(  # type: ignore[no-untyped-call]
-                    n_workers=n_workers,
-                    threads_per_worker=n_threads,
-                    processes=True,
-                    # No dashboard; a free port for the page that there is in its place.
-                    scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-                    # What a run needs is checked before it starts; Dask's own limit would count
-                    # weights that are mapped from disk.
-                    memory_limit=0,
-                    silence_logs=logging.CRITICAL,
-                    env=threads,
-                )
+                with dask.config.set(config), _interrupts_wait():
+                    cluster = LocalCluster(  # type: ignore[no-untyped-call]
+                        n_workers=n_workers,
+                        threads_per_worker=n_threads,
+                        processes=True,
+                        # No dashboard; a free port for the page that there is in its place.
+                        scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                        # What a run needs is checked before it starts; Dask's own limit would
+                        # count weights that are mapped from disk.
+                        memory_limit=0,
+                        silence_logs=logging.CRITICAL,
+                        env=threads,
+                    )
+                    workers = leaving.enter_context(cluster)
             except (RuntimeError, OSError) as err:
                 raise ResourceError(
                     "local workers could not be started",
@@ -140,7 +145,9 @@ def _local(
                     do="start fewer of them; in a script, put its calls under "
                     '`if __name__ == "__main__":`, because each worker imports the script',
                 ) from err
-        with workers, Client(workers, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+            client = leaving.enter_context(
+                Client(workers, set_as_default=False)  # type: ignore[no-untyped-call]
+            )
             yield Cluster(client, workers.scheduler_address, tell, "They are started again.")
     finally:
         for name, value in before.items():
@@ -148,6 +155,35 @@ def _local(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends; threads and processes begun in it are spared it.
+
+    A terminal sends it to all processes of a command at once: this one ends the workers.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    # Whichever thread starts this helper of Python's first lets signals through again.
+    resource_tracker.ensure_running()
+    caught: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    # Other threads, such as PyTorch's, still receive the signal, and this one then handles it.
+    if waits := threading.current_thread() is threading.main_thread() and before is not None:
+        signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if waits:
+            signal.signal(signal.SIGINT, before)
+        if caught:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

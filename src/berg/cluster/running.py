@@ -102,7 +102,7 @@ class Cluster:
             except TimeoutError:
                 self._tell(f"{self._address} has no workers yet; waiting. {self._more_workers}")
                 patience = None
-        self._tell(f"{len(self.workers)} workers at {self._address}")
+        self._tell(f"{_count(len(self.workers))} at {self._address}")
 
     def check_same_berg(self) -> None:
         """Refuse workers that have another berg; log other differences that may show in results.
@@ -222,7 +222,7 @@ class Cluster:
             return Outcome(
                 error=ResourceError(
                     f"workers were killed again and again while they had this task: {task}",
-                    got=f"{err.allowed_failures + 1} workers lost",
+                    got=f"{_count(err.allowed_failures + 1)} lost",
                     accepted="workers that live for as long as a task takes",
                     do="give workers more memory (the commonest reason) or more time, or start "
                     "fewer of them on a machine; what is finished is kept",
@@ -245,3 +245,7 @@ class Cluster:
                 do="start it and its workers again, and then the same command; what is finished "
                 "is kept",
             ) from err
+
+
+def _count(n_workers: int) -> str:
+    return f"{n_workers} worker{'s' if n_workers != 1 else ''}"

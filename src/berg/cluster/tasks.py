@@ -81,8 +81,9 @@ def call(
         try:
             return Outcome(function(*arguments), warnings=texts)
         except BERGError as err:
+            err.args = (f"{err}\n  on:       {worker.address}",)
             # Neither a traceback nor a cause is carried between processes.
-            err.add_note(f"on worker {worker.address}:\n{traceback.format_exc()}")
+            err.add_note(traceback.format_exc())
             return Outcome(error=err, warnings=texts)
 
 

@@ -55,7 +55,7 @@ def to_xarray(responses: Responses) -> Dataset:
         within its hemisphere); and, if the regions are known, ``roi`` names with ``in_roi`` (roi,
         vertex), bool. Only regions that the responses cover are listed, in each hemisphere that
         they have vertices of: a mean over a part would pass for the mean of the region.
-        Attributes: ``mesh``, and ``provenance`` as JSON.
+        Attributes of the Dataset and of ``response``: ``mesh``, and ``provenance`` as JSON.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def write_zarr(
     Raises
     ------
     InvalidParameterError
-        If the folder exists already, or the dtype is another.
+        If the folder exists already, the dtype is another, or a response is too large for it.
     MissingExtraError
         If zarr, xarray or Dask is not installed.
     ResourceError
@@ -159,10 +159,24 @@ def write_zarr(
             stop, first = min(start + chunks[0], n_images), 0
             for part in hemispheres:
                 last = first + part.shape[1]
-                stored[start:stop, first:last] = part[start:stop].astype(dtype, copy=False)
+                stored[start:stop, first:last] = _cast(part[start:stop], dtype)
                 first = last
             bar.update(stop - start)
     return Path(path)
+
+
+def _cast(values: NDArray[np.float32], dtype: str) -> NDArray[np.floating[Any]]:
+    """Return values as a dtype; raise if finite ones would become infinite."""
+    try:
+        with np.errstate(over="raise"):
+            return values.astype(dtype, copy=False)
+    except FloatingPointError as err:
+        raise InvalidParameterError(
+            f"responses are too large for {dtype}",
+            got=f"up to {np.abs(values[np.isfinite(values)]).max():g}",
+            accepted=f"up to {np.finfo(dtype).max:g}",
+            do='dtype="float32"',
+        ) from err
 
 
 def _label(values: Any, responses: Responses) -> Dataset:
@@ -183,12 +197,14 @@ def _label(values: Any, responses: Responses) -> Dataset:
     if members:
         coords["roi"] = ("roi", np.array(list(members), dtype=object))
         coords["in_roi"] = (("roi", "vertex"), np.stack(list(members.values())))
-    about = {"units": UNITS, "long_name": "in silico fMRI response"}
+    # Text: netCDF has no attributes with attributes.
+    source = {"mesh": responses.mesh, "provenance": json.dumps(dict(responses.provenance))}
+    # Of the variable too: a DataArray that is taken out, or written alone, keeps only its own.
+    about = {"units": UNITS, "long_name": "in silico fMRI response"} | source
     return xarray.Dataset(
         {"response": (("image", "vertex"), values, about)},
         coords=coords,
-        # Text: netCDF has no attributes with attributes.
-        attrs={"mesh": responses.mesh, "provenance": json.dumps(dict(responses.provenance))},
+        attrs=source,
     )
 
 

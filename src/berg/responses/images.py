@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -88,6 +88,8 @@ class ImageNames:
                 accepted="a slice, an int, a name, a list of ints or names, or a mask",
                 do="for several images: [[0, 5]]; for images and vertices: responses.lh[0, 5]",
             )
+        if isinstance(images, np.ndarray) and images.ndim == 0:
+            images = images[()]
         if isinstance(images, str):
             return np.array([self._place(images)])
         if isinstance(images, list | np.ndarray):
@@ -144,28 +146,57 @@ class ImageNames:
         return places
 
 
-def check_names(names: Sequence[str] | None, n_images: int) -> Sequence[str] | None:
-    """Return names of so many images; a list is copied.
+def check_names(names: Iterable[str] | None, n_images: int) -> Sequence[str] | None:
+    """Return names of so many images.
+
+    Those of lists, tuples, arrays, dicts (their keys) and generators are copied. Another sequence
+    is kept as it is, and read when names are needed: that of a store.
 
     Raises
     ------
     InvalidParameterTypeError
-        If they are a single string.
+        If they are a single string, not in an order, or not all strings.
     InvalidParameterError
         If there are more or fewer.
     """
+    accepted = f"a list of {n_images} names, strings"
     if isinstance(names, str):
         raise InvalidParameterTypeError(
             "names are a string, not a sequence of strings",
             got=repr(names)[:200],
-            accepted=f"a list of {n_images} names",
+            accepted=accepted,
             do=f"for a single image: names=[{names[:50]!r}]",
         )
-    if names is not None and len(names) != n_images:
+    if names is None:
+        return None
+    is_list = isinstance(names, Iterable) and getattr(names, "ndim", 1) > 0
+    if not is_list or isinstance(names, set | frozenset):
+        raise InvalidParameterTypeError(
+            "names are in no order" if is_list else "names are not a sequence of strings",
+            got=f"{type(names).__name__}: {names!r}"[:200],
+            accepted=accepted,
+            do="leave names out to call the images by their places",
+        )
+    is_builtin = isinstance(names, MutableSequence | tuple | range | bytes)
+    if isinstance(names, Sequence) and not is_builtin:
+        given: Sequence[str] = names
+    else:
+        given = tuple(names)
+        for place, name in enumerate(given):
+            if not isinstance(name, str):
+                raise InvalidParameterTypeError(
+                    "a name of an image is not a string",
+                    got=f"{type(name).__name__}: {name!r}, of image {place}"[:200],
+                    accepted=accepted,
+                    do="names=[str(name) for name in names], also for numbers: "
+                    "responses[3] is the image in place 3, responses['3'] the one of that name",
+                )
+        given = tuple(map(str, given))  # plain ones, of NumPy's
+    if len(given) != n_images:
         raise InvalidParameterError(
-            f"{len(names)} names are given for {n_images} images",
-            got=f"{len(names)} names",
+            f"{len(given)} names are given for {n_images} images",
+            got=f"{len(given)} names",
             accepted=f"{n_images} names, one an image",
             do="leave names out to call the images by their places",
         )
-    return tuple(map(str, names)) if isinstance(names, list | np.ndarray) else names
+    return given

@@ -47,12 +47,13 @@ class Responses(SelectableResponses):
     Parameters
     ----------
     scores : numpy.ndarray or LazyScores of float32, shape (n_images, n_components)
-        Lazy scores, those of a store, are read block by block and never all at once.
+        A float32 array is kept without a copy: do not change it afterwards. Lazy scores, those of
+        a store, are read block by block and never all at once.
     readout : Readout, or callable that returns one
         A callable is called when the readout is first needed, once.
     names : sequence of str, optional
-        One name an image. Without names, images are called "0", "1", "2" by their places here,
-        and keep these names when they are selected.
+        One name an image; also a generator, or a dict for its keys. Without names, images are
+        called "0", "1", "2" by their places here, and keep these names when they are selected.
     regions : Regions, optional
         The subject's regions of interest, for `roi`.
     provenance : mapping, optional
@@ -181,9 +182,21 @@ class Responses(SelectableResponses):
         -------
         SurfaceMap
             In squared z-scored units. Never negative; NaN if ``n_images - ddof`` is not positive.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `ddof` is not a whole number of 0 or more.
         """
+        if not isinstance(ddof, int | np.integer) or isinstance(ddof, bool) or ddof < 0:
+            raise InvalidParameterError(
+                "ddof is not a number of degrees of freedom",
+                got=f"ddof={ddof!r}",
+                accepted="0, 1 or more",
+                do="ddof=0 divides by the number of images, ddof=1 by one less",
+            )
         of = moments(self._scores)
-        lh, rh = (response_variance(self.readout, hemi, of, ddof) for hemi in HEMISPHERES)
+        lh, rh = (response_variance(self.readout, hemi, of, int(ddof)) for hemi in HEMISPHERES)
         name = f"variance over {self.n_images} images"
         return self._surface_map(lh, rh, name, VARIANCE_UNITS)
 
@@ -311,11 +324,13 @@ class Responses(SelectableResponses):
 
         return to_xarray(self)
 
-    def to_zarr(self, path: str | os.PathLike[str], dtype: str = "float32") -> Path:
+    def to_zarr(
+        self, path: str | os.PathLike[str], dtype: str = "float32", *, show_progress: bool = True
+    ) -> Path:
         """Write all responses to a Zarr folder; see `berg.responses.arrays.write_zarr`."""
         from berg.responses.arrays import write_zarr
 
-        return write_zarr(self, path, dtype)
+        return write_zarr(self, path, dtype, show_progress=show_progress)
 
     def to_gifti(
         self, folder: str | os.PathLike[str], *, show_progress: bool = True

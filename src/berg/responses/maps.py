@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from berg.errors import InvalidParameterError, MissingExtraError, did_you_mean
+from berg.atomic import write_atomically
+from berg.errors import (
+    InvalidParameterError,
+    InvalidParameterTypeError,
+    MissingExtraError,
+    did_you_mean,
+)
 from berg.responses.meshes import FULL_MESH, mesh_level, mesh_name, mesh_size
 from berg.responses.readout import HEMISPHERES, Hemisphere
 from berg.responses.surface_files import (
     SUFFIXES,
     HemisphereFile,
     Kind,
+    check_free,
+    encode,
     safe_name,
-    write_hemisphere,
 )
 from berg.surface.fsaverage import PACKAGED_LEVEL, faces, load_packaged, sphere
 
@@ -126,15 +133,19 @@ class SurfaceMap:
             whole[-1][vertices] = values
         return whole[0], whole[1]
 
-    def to_gifti(self, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+    def to_gifti(
+        self, folder: str | os.PathLike[str], name: str | None = None
+    ) -> tuple[Path, Path]:
         """Write the map as GIFTI, for Connectome Workbench, Freeview and nilearn.
 
         Parameters
         ----------
         folder : path-like
-            Created if need be. The files are ``lh.NAME.func.gii`` and ``rh.NAME.func.gii``, with
-            the map's name, in which other characters than letters, digits and ``._+=-`` become
-            ``-``. Older files of these names are replaced.
+            Created if need be. The files are ``lh.subject-01_NAME.func.gii`` and ``rh.…``, without
+            the subject if the provenance has none. In the map's name other characters than
+            letters, digits and ``._+=-`` become ``-``.
+        name : str, optional
+            Another name for the map: ``"faces-minus-houses"``.
 
         Returns
         -------
@@ -145,14 +156,16 @@ class SurfaceMap:
 
         Raises
         ------
+        InvalidParameterError
+            If there is a file of either name with other bytes: nothing is overwritten.
         MissingExtraError
             If nibabel is not installed.
         ResourceError
             If the files cannot be written.
         """
-        return write_map(self, folder, safe_name(self.name), "gifti")
+        return self._write(folder, name, "gifti")
 
-    def to_mgh(self, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+    def to_mgh(self, folder: str | os.PathLike[str], name: str | None = None) -> tuple[Path, Path]:
         """Write the map as FreeSurfer overlays, for Freeview.
 
         nilearn reads this format only compressed (``.mgz``): give it what `to_gifti` writes.
@@ -160,22 +173,38 @@ class SurfaceMap:
         Parameters
         ----------
         folder : path-like
-            As for `to_gifti`; the files are ``lh.NAME.mgh`` and ``rh.NAME.mgh``.
+        name : str, optional
+            As for `to_gifti`; the files are ``lh.subject-01_NAME.mgh`` and ``rh.…``.
 
         Returns
         -------
         lh, rh : Path
             Of the files: float32 (n_vertices, 1, 1), NaN where a vertex was not selected. The
-            format has no place for units and provenance.
+            format has no place for name, units and provenance.
 
         Raises
         ------
+        InvalidParameterError
+            If there is a file of either name with other bytes: nothing is overwritten.
         MissingExtraError
             If nibabel is not installed.
         ResourceError
             If the files cannot be written.
         """
-        return write_map(self, folder, safe_name(self.name), "mgh")
+        return self._write(folder, name, "mgh")
+
+    def _write(
+        self, folder: str | os.PathLike[str], name: str | None, kind: Kind
+    ) -> tuple[Path, Path]:
+        if not isinstance(name, str | None):
+            raise InvalidParameterTypeError(
+                "the name of a map is not a string",
+                got=f"{type(name).__name__}: {name!r}"[:200],
+                accepted='a string, as "faces-minus-houses"',
+                do="leave it out for the map's own name",
+            )
+        content = self if name is None else replace(self, name=name)
+        return write_map(content, folder, safe_name(content.name), kind)
 
     def to_nilearn(self, surface: MapSurface = "infl") -> SurfaceImage:
         """Return the map as a surface image of nilearn.
@@ -232,8 +261,30 @@ class SurfaceMap:
         return (("lh", self.lh, self.lh_vertices), ("rh", self.rh, self.rh_vertices))
 
 
+def map_paths(
+    folder: str | os.PathLike[str], name: str, kind: Kind, provenance: Mapping[str, Any]
+) -> tuple[Path, Path]:
+    """Return the files of a map, left and right.
+
+    Parameters
+    ----------
+    folder : path-like
+    name : str
+        What stands before the ending, a safe name.
+    kind : {"gifti", "mgh"}
+    provenance : mapping
+        The files of a subject that it names do not meet those of another in one folder.
+    """
+    subject = provenance.get("subject")
+    if isinstance(subject, int | np.integer):
+        subject = f"{subject:02}"
+    label = "" if subject is None else safe_name(f"subject-{subject}") + "_"
+    lh, rh = (Path(folder, f"{hemi}.{label}{name}{SUFFIXES[kind]}") for hemi in HEMISPHERES)
+    return lh, rh
+
+
 def write_map(
-    content: SurfaceMap, folder: str | os.PathLike[str], file_name: str, kind: Kind
+    content: SurfaceMap, folder: str | os.PathLike[str], name: str, kind: Kind
 ) -> tuple[Path, Path]:
     """Write both hemispheres of a map, each file whole or not at all.
 
@@ -242,8 +293,8 @@ def write_map(
     content : SurfaceMap
     folder : path-like
         Created if need be.
-    file_name : str
-        What stands between hemisphere and ending.
+    name : str
+        As `map_paths` takes it.
     kind : {"gifti", "mgh"}
 
     Returns
@@ -252,14 +303,27 @@ def write_map(
 
     Raises
     ------
+    InvalidParameterError
+        If there is a file of either name with other bytes. Neither is written then.
     MissingExtraError
         If nibabel is not installed.
     ResourceError
         If the files cannot be written.
     """
+    paths = map_paths(folder, name, kind, content.provenance)
+    files = list(zip(paths, encode_map(content, kind), strict=True))
+    for path, encoded in files:
+        check_free(path, encoded)
+    for path, encoded in files:
+        with write_atomically(path) as file:
+            file.write(encoded)
+    return paths
+
+
+def encode_map(content: SurfaceMap, kind: Kind) -> tuple[bytes, bytes]:
+    """Return the bytes of a map's files, left and right."""
     lh, rh = (
-        write_hemisphere(
-            Path(folder, f"{hemi}.{file_name}{SUFFIXES[kind]}"),
+        encode(
             HemisphereFile(
                 values, hemi, content.name, content.units, content.mesh, content.provenance
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from berg.errors import InvalidParameterError, did_you_mean
-from berg.surface.fsaverage import FULL_LEVEL, n_vertices
+from berg.surface.fsaverage import FULL_LEVEL, level_of, n_vertices
 
 FULL_MESH = "fsaverage"
 # fsaverage3 to 6 are FreeSurfer's own; the coarser ones serve simulated brains.
@@ -70,3 +70,19 @@ def mesh_size(mesh: str) -> int:
     10242
     """
     return n_vertices(mesh_level(mesh))
+
+
+def mesh_of_size(n: int) -> str:
+    """Return the mesh that has so many vertices a hemisphere.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no such mesh.
+
+    Examples
+    --------
+    >>> mesh_of_size(163842), mesh_of_size(2562)
+    ('fsaverage', 'fsaverage4')
+    """
+    return mesh_name(level_of(n))

@@ -21,8 +21,16 @@ from berg.responses.rows import Scores, blocks
 Metric = Literal["correlation", "euclidean"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 
-# Rows of the matrix that are worked on together, so that nothing else takes its size.
-_ROW_BLOCK = 256
+# Rows of the matrix that are worked on together, so that nothing else takes its size, and pairs
+# of images whose patterns are: 8 MB.
+_ROW_BLOCK, _PAIR_BLOCK = 64, 4096
+
+# Of two patterns that are this much closer than they are long (squared), the distance is computed
+# anew, from their difference: it has lost up to half of its digits.
+_CLOSE = 1e-6
+
+# Images whose median stands for that of all.
+_SAMPLE = 256
 
 Matrix = NDArray[np.float64]
 
@@ -97,28 +105,49 @@ def _correlation_distances(gram: Gram, scores: Scores, out: Matrix) -> Matrix:
 def _euclidean_distances(gram: Gram, scores: Scores, out: Matrix) -> Matrix:
     root = _square_root(gram.products[:-1, :-1])
     extended = _extended(scores, with_one=False)
-    # Distances are differences, of which small numbers lose fewer digits: the mean is taken off.
+    # Distances are differences, of which small numbers lose fewer digits: the middle of the images
+    # is taken off. A few extreme ones, silent features at work, would move their mean far away.
     defined = np.isfinite(extended).all(axis=1)
     if defined.any():
-        extended -= extended[defined].mean(axis=0)
+        rows = np.flatnonzero(defined)
+        extended -= np.median(extended[rows[:: -(-len(rows) // _SAMPLE)]], axis=0)
     patterns = extended @ root
     np.matmul(patterns, patterns.T, out=out)
     squared = np.diagonal(out).copy()
-    out *= -2.0
     for start in range(0, len(out), _ROW_BLOCK):
-        part = slice(start, start + _ROW_BLOCK)
-        # Their sum first: one after the other, rounding would make the matrix asymmetric.
-        out[part] += squared[part, np.newaxis] + squared
-    np.maximum(out, 0.0, out=out)
-    np.sqrt(out, out=out)
+        stop = start + _ROW_BLOCK
+        block = out[start:stop, start:]  # from the diagonal on: below it is the same
+        both = squared[start:stop, np.newaxis] + squared[start:]
+        block *= -2.0
+        block += both
+        both *= _CLOSE
+        first, second = np.nonzero(block < both)
+        np.maximum(block, 0.0, out=block)
+        np.sqrt(block, out=block)
+        out[stop:, start:stop] = block[:, _ROW_BLOCK:].T
+        pairs = first < second  # each once, and no image with itself
+        _recompute(out, patterns, first[pairs] + start, second[pairs] + start)
     np.fill_diagonal(out, np.where(defined, 0.0, np.nan))
     return out
 
 
+def _recompute(
+    out: Matrix, patterns: Matrix, first: NDArray[np.int64], second: NDArray[np.int64]
+) -> None:
+    """Compute the distances of some pairs of patterns from their differences."""
+    for start in range(0, len(first), _PAIR_BLOCK):
+        i, j = first[start : start + _PAIR_BLOCK], second[start : start + _PAIR_BLOCK]
+        difference = patterns[i] - patterns[j]
+        out[i, j] = out[j, i] = np.sqrt(np.einsum("pk,pk->p", difference, difference))
+
+
 def _square_root(gram: Matrix) -> Matrix:
     """Return L with ``L @ L.T`` the matrix."""
-    eigenvalues, vectors = np.linalg.eigh(gram)
-    root: Matrix = vectors * np.sqrt(np.maximum(eigenvalues, 0))
+    try:
+        root: Matrix = np.asarray(np.linalg.cholesky(gram), np.float64)
+    except np.linalg.LinAlgError:  # singular: no more vertices than components
+        eigenvalues, vectors = np.linalg.eigh(gram)
+        root = vectors * np.sqrt(np.maximum(eigenvalues, 0))
     return root
 
 

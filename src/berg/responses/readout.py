@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -19,6 +20,10 @@ HEMISPHERES: tuple[Hemisphere, Hemisphere] = ("lh", "rh")
 _VERTEX_BLOCK = 1024
 
 Rows = slice | NDArray[np.int64]
+
+# One for all readouts: a lock of each one's own could not be pickled with it. A function that loads
+# one may need another.
+_LOADING = threading.RLock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,10 +241,14 @@ class LazyReadout:
         return isinstance(self._given, Readout)
 
     def load(self) -> Readout:
-        """Return the readout; load it if this has not happened yet."""
-        if not isinstance(self._given, Readout):
-            self._given = self._checked(self._given())
-        return self._given
+        """Return the readout; load it if this has not happened yet, once in all threads."""
+        given = self._given
+        if isinstance(given, Readout):
+            return given
+        with _LOADING:
+            if not isinstance(self._given, Readout):  # another thread may have been first
+                self._given = self._checked(self._given())
+            return self._given
 
     def gram(
         self,

@@ -235,7 +235,7 @@ def check_rows(rows: object, n_rows: int, what: str) -> Rows:
         raise InvalidIndexError(
             f"this is no selection of {n_rows} {what}",
             got=f"array of shape {index.shape}, {index.dtype}"
-            if index.ndim or index.dtype.kind == "b"
+            if index.ndim
             else f"{type(rows).__name__}: {rows!r}"[:200],
             accepted=f"a slice, an int, a list of ints, or a mask of {n_rows} bools",
             do=f"for the first ten {what}: [:10]",

@@ -15,8 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from berg.atomic import write_atomically
-from berg.errors import MissingExtraError
+from berg.errors import InvalidParameterError, MissingExtraError
 from berg.surface.fsaverage import Hemi
 
 Kind = Literal["gifti", "mgh"]
@@ -25,7 +24,7 @@ SUFFIXES: Mapping[Kind, str] = {"gifti": ".func.gii", "mgh": ".mgh"}
 # What Workbench calls the hemispheres; without it, it refuses to lay a map on a surface.
 _STRUCTURES: Mapping[Hemi, str] = {"lh": "CortexLeft", "rh": "CortexRight"}
 # File systems take names of 255 bytes, encrypted ones 143; what comes before and behind the name,
-# also while the file is written, adds 48.
+# also while the file is written, adds 59: the subject, and 13 more for an image's row.
 _NAME_BYTES = 80
 # XML 1.0 has no character for these, not even an escaped one.
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -80,34 +79,50 @@ def safe_name(name: str) -> str:
     return safe or "map"
 
 
-def write_hemisphere(path: Path, content: HemisphereFile, kind: Kind) -> Path:
-    """Write one hemisphere of a map, whole or not at all.
+def encode(content: HemisphereFile, kind: Kind) -> bytes:
+    """Return the bytes of a file of one hemisphere.
 
     Parameters
     ----------
-    path : Path
-        Its folder is created if need be; an older file is replaced.
     content : HemisphereFile
     kind : {"gifti", "mgh"}
         GIFTI keeps all of the content; MGH the values only.
 
     Returns
     -------
-    Path
-        The same.
+    bytes
+        The same for the same content.
 
     Raises
     ------
     MissingExtraError
         If nibabel is not installed.
-    ResourceError
-        If the file cannot be written.
     """
     check_nibabel()
-    encoded = _gifti(content) if kind == "gifti" else _mgh(content)
-    with write_atomically(path) as file:
-        file.write(encoded)
-    return path
+    return _gifti(content) if kind == "gifti" else _mgh(content)
+
+
+def check_free(path: Path, encoded: bytes) -> None:
+    """Refuse to write where something else is. A file of the same bytes may stand there.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is a file of other bytes, or something that is no file.
+    """
+    try:
+        if path.read_bytes() == encoded:
+            return
+    except (FileNotFoundError, NotADirectoryError):  # the latter is told by writing
+        return
+    except OSError:  # a folder, or a file that may not be read
+        pass
+    raise InvalidParameterError(
+        "there is another map of this name",
+        got=str(path),
+        accepted="a name that is not taken, or by a file of the same bytes",
+        do='choose another folder or, for a single map, name="..."; or delete the file',
+    )
 
 
 def check_nibabel() -> None:

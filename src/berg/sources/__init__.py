@@ -11,6 +11,7 @@ from berg.sources.references import (
     ImageFile,
     ImageReference,
     ShardImage,
+    show_name,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "check_any_is_good",
     "find_images",
     "read_batches",
+    "show_name",
 ]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 from numpy.typing import NDArray
 
 from berg import stimuli
 from berg.errors import ImageFileError, StimulusError
 from berg.sources.collection import ArrayPart, Container
-from berg.sources.open_files import unavailable
+from berg.sources.open_files import PositionalFile, unavailable
 
 SUFFIX = ".npy"
 
@@ -61,7 +59,7 @@ class OpenArray:
 
     def __init__(self, path: str, name: str) -> None:
         array = _map(path, name)
-        self._file = os.open(path, os.O_RDONLY)
+        self._file = PositionalFile(path)
         # Read rather than mapped where that can be: mapped pages count as this process's memory,
         # which would seem to grow with the file, and a disk that fails would kill the process.
         self._mapped = None if array.flags.c_contiguous else array
@@ -93,20 +91,17 @@ class OpenArray:
             return np.array(self._mapped[start:stop], np.uint8, order="C"), False
         rows = np.empty((stop - start, *self._shape[1:]), self._dtype)
         place = self._offset + start * (rows.nbytes // max(len(rows), 1))
-        left = rows.view(np.uint8).reshape(-1).data
-        while len(left):
-            try:
-                n_read = os.preadv(self._file, [left], place)
-            except OSError as error:
-                raise unavailable(name, str(error)) from error
-            if not n_read:
-                raise unavailable(name, "an end of the file before the end of the image")
-            left, place = left[n_read:], place + n_read
+        try:
+            n_read = self._file.read_into(rows.view(np.uint8).reshape(-1).data, place)
+        except OSError as error:
+            raise unavailable(name, str(error)) from error
+        if n_read < rows.nbytes:
+            raise unavailable(name, "an end of the file before the end of the image")
         return rows.astype(np.uint8, copy=False), False
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
+        self._file.close()
 
 
 def _map(path: str, name: str) -> NDArray[np.generic]:

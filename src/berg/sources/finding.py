@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from berg.errors import BERGError, ImageFileError, InvalidParameterTypeError, wa
 from berg.sources import arrays, folders, hdf5, lists, shards
 from berg.sources.braces import expand_braces, has_braces
 from berg.sources.collection import (
+    ArrayPart,
     Container,
     FilePart,
     ImageCollection,
@@ -24,9 +26,9 @@ from berg.sources.collection import (
     ShardPart,
 )
 from berg.sources.folders import Status, look_up
-from berg.sources.photos import ACCEPTED, SUFFIXES
+from berg.sources.photos import ACCEPTED, SUFFIXES, check_may_be_photo
 
-_MOST_NAMED = 5  # missing files that a message names
+_MOST_NAMED = 5  # files that a message names
 _FILES_OF_A_PART = 65_536  # whose names are then packed
 # Headers are parsed by one thread at a time, but a network disk lets each wait: with 0.5 ms a
 # read, four threads list shards in a quarter of one's time (measured).
@@ -78,8 +80,8 @@ def find_images(sources: Sequence[str | os.PathLike[str]]) -> ImageCollection:
     Warns
     -----
     BERGWarning
-        If the images of an array are smaller than the network's input, or links in a folder
-        lead nowhere.
+        If a source is given twice, the images of an array are smaller than the network's input,
+        or links in a folder lead nowhere.
     """
     if isinstance(sources, str | bytes | os.PathLike):
         raise InvalidParameterTypeError(
@@ -88,10 +90,17 @@ def find_images(sources: Sequence[str | os.PathLike[str]]) -> ImageCollection:
             accepted="a list of paths",
             do=f"find_images([{sources!r}])",
         )
+    names = [str(Path(source)) for source in sources]
+    if repeated := [name for name, n in Counter(names).items() if n > 1]:
+        more = ", …" if len(repeated) > _MOST_NAMED else ""
+        warn(
+            "sources are given more than once, and so are their images: "
+            f"{', '.join(repeated[:_MOST_NAMED])}{more}"
+        )
     with ThreadPoolExecutor(_SHARDS_AT_ONCE) as pool:
         finder = _Finder(pool)
         try:
-            finder.add((str(Path(source)), "") for source in sources)
+            finder.add((name, "") for name in names)
             return finder.collection()
         finally:
             pool.shutdown(cancel_futures=True)
@@ -154,14 +163,15 @@ class _Finder:
         elif suffix == lists.SUFFIX:
             self._add_list(name, where)
         elif suffix == arrays.SUFFIX:
-            self._add_part(arrays.find_rows(self._container(name, status)))
+            self._add_rows(arrays.find_rows(self._container(name, status)))
         elif hdf5.split_name(name) is not None:
-            self._add_part(hdf5.find_rows(self._container(name, status), None))
+            self._add_rows(hdf5.find_rows(self._container(name, status), None))
         elif suffix == shards.SUFFIX:
             container = self._container(name, status)
             self._add_part((self._pool.submit(shards.index_shard, container), where))
         else:
             shards.check_not_compressed(name)
+            check_may_be_photo(name)
             self._add_file(name, status)  # perhaps an image: reading it will tell
 
     def _add_absent(self, name: str, where: str, problem: str) -> None:
@@ -171,7 +181,7 @@ class _Finder:
             return
         path, dataset = hdf5.split_name(name) or (name, None)
         if dataset is not None and (status := look_up(path)).mode:
-            self._add_part(hdf5.find_rows(self._container(path, status), dataset))
+            self._add_rows(hdf5.find_rows(self._container(path, status), dataset))
             return
         self._n_missing += 1
         if len(self._missing) < _MOST_NAMED:
@@ -225,6 +235,16 @@ class _Finder:
         self._mtimes_ns.append(status.mtime_ns)
         if len(self._names) == _FILES_OF_A_PART:
             self._end_files()
+
+    def _add_rows(self, part: ArrayPart) -> None:
+        if not len(part):
+            raise ImageFileError(
+                f"there are no images in {part.name}",
+                got="an array of length 0",
+                accepted=ACCEPTED,
+                do="leave it out, or see that what wrote it was done",
+            )
+        self._add_part(part)
 
     def _add_part(self, part: Part | tuple[Future[ShardPart], str]) -> None:
         self._end_files()

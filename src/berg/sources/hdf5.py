@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from berg.errors import ImageFileError, MissingExtraError, did_you_mean, warn
 from berg.sources.collection import ArrayPart, Container
-from berg.sources.photos import REMOVE_OR_SKIP, central_square
+from berg.sources.photos import SKIP, SKIP_OR_REPLACE, central_square
 from berg.stimuli import NETWORK_SIDE
 
 if TYPE_CHECKING:
     import h5py
+
+_Datasets = dict[str, tuple[tuple[int, ...], np.dtype]]  # shape and dtype, by path
 
 _NAMED = re.compile(r"(?P<path>.+\.(?:hdf5|h5|hdf))(?::(?P<dataset>.+))?", re.I | re.S)
 # What h5py raises for files that are damaged, by what part of them is.
@@ -103,7 +105,7 @@ def find_rows(container: Container, dataset: str | None) -> ArrayPart:
             f"{what} {dataset!r} in {container.name}.{did_you_mean(dataset, datasets)}",
             got=_listed(datasets),
             accepted=_ACCEPTED,
-            do=_how_to_name(container.name, datasets),
+            do=_how_to_name(container.name, _fitting(datasets)),
         )
     if not _holds_images(shape, dtype):
         raise ImageFileError(
@@ -167,14 +169,14 @@ class OpenDataset:
                 f"{name} cannot be read",
                 got=f"{type(error).__name__}: {error}",
                 accepted="images that can be read",
-                do="get the file from its source again, or go on without: --skip-bad",
+                do=f"{SKIP}; or get the file from its source again and start anew",
             ) from error
         if rows.dtype != np.uint8 and rows.size and (rows.min() < 0 or rows.max() > 255):
             raise ImageFileError(
                 f"{name} has values outside 0-255",
                 got=f"values from {rows.min()} to {rows.max()}, {rows.dtype}",
                 accepted="8-bit images",
-                do=REMOVE_OR_SKIP,
+                do=SKIP_OR_REPLACE,
             )
         square = central_square(rows if self._channels_last else np.moveaxis(rows, 1, -1))
         pixels = np.empty((len(square), 3, *square.shape[1:3]), np.uint8)
@@ -198,9 +200,9 @@ def _open(path: str) -> h5py.File:
     return h5py.File(path, "r")
 
 
-def _datasets(file: h5py.File) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+def _datasets(file: h5py.File) -> _Datasets:
     """Return shape and dtype of the file's datasets, by their paths."""
-    found: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+    found: _Datasets = {}
 
     def note(path: str, entry: object) -> None:
         shape, dtype = getattr(entry, "shape", None), getattr(entry, "dtype", None)
@@ -211,24 +213,29 @@ def _datasets(file: h5py.File) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     return found
 
 
-def _only_one(name: str, datasets: dict[str, tuple[tuple[int, ...], np.dtype]]) -> str:
-    fit = [path for path, (shape, dtype) in datasets.items() if _holds_images(shape, dtype)]
+def _only_one(name: str, datasets: _Datasets) -> str:
+    fit = _fitting(datasets)
     if len(fit) == 1:
-        return fit[0]
+        return next(iter(fit))
     raise ImageFileError(
         f"{name} holds {'several datasets' if fit else 'no dataset'} of images",
-        got=_listed(datasets),
+        got=_listed(fit or datasets),
         accepted=_ACCEPTED,
         do=_how_to_name(name, fit),
     )
 
 
-def _how_to_name(name: str, datasets: object) -> str:
-    first = next(iter(datasets), "dataset") if isinstance(datasets, dict | list) else "dataset"
-    return f"name the dataset after a colon: {name}:{first}"
+def _fitting(datasets: _Datasets) -> _Datasets:
+    return {path: found for path, found in datasets.items() if _holds_images(*found)}
 
 
-def _listed(datasets: dict[str, tuple[tuple[int, ...], np.dtype]]) -> str:
+def _how_to_name(name: str, fitting: _Datasets) -> str:
+    if not fitting:
+        return "write the images into a dataset of this shape"
+    return f"name the dataset after a colon: {name}:{next(iter(fitting))}"
+
+
+def _listed(datasets: _Datasets) -> str:
     shown = [f"{path} {shape} {dtype}" for path, (shape, dtype) in [*datasets.items()][:12]]
     more = f" and {len(datasets) - 12} more" if len(datasets) > 12 else ""
     return f"datasets {'; '.join(shown)}{more}" if shown else "no dataset"

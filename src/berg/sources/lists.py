@@ -24,8 +24,8 @@ def read_list(name: str) -> Iterator[tuple[int, str]]:
     line : int
         Counted from 1.
     source : str
-        What the line names; relative paths are led on from the list's folder. Blank lines
-        and those that begin with ``#`` are left out.
+        What the line names; relative paths are led on from the list's folder, and ``~/``
+        is the user's own. Blank lines and those that begin with ``#`` are left out.
 
     Raises
     ------
@@ -49,6 +49,8 @@ def read_list(name: str) -> Iterator[tuple[int, str]]:
                         do="save it as UTF-8",
                     )
                 n_sources += 1
+                if source.startswith("~/"):  # as a shell would: the user's own folder
+                    source = os.path.expanduser(source)
                 yield number, os.path.join(folder, source)
     except OSError as error:
         if isinstance(error, ImageFileError):

@@ -6,12 +6,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from threading import Lock
 from typing import Protocol, TypeVar, cast
 
 from berg.errors import BERGError, ResourceError
 
 _MOST_OPEN = 32  # a system may allow a process only 256
+_HAS_PREADV = hasattr(os, "preadv")  # not on Windows
 
 
 class Closable(Protocol):
@@ -29,6 +31,59 @@ class _Entry:
     file: Closable
     mtime_ns: int
     n_users: int = 0
+
+
+class PositionalFile:
+    """A file that several threads read, each at places of its own.
+
+    Parameters
+    ----------
+    path : str
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = FileIO(path)
+        self._lock = Lock()  # for systems on which reading moves the one place that a file has
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill a buffer of bytes from a place in the file.
+
+        Parameters
+        ----------
+        buffer : memoryview of bytes
+        offset : int
+            Where to begin, in bytes.
+
+        Returns
+        -------
+        int
+            Bytes that were read: fewer than the buffer holds where the file ends.
+
+        Raises
+        ------
+        OSError
+            If the disk fails.
+        """
+        n_read = 0
+        while n_read < len(buffer) and (n_more := self._read(buffer[n_read:], offset + n_read)):
+            n_read += n_more
+        return n_read
+
+    def _read(self, buffer: memoryview, offset: int) -> int:
+        if _HAS_PREADV:
+            return os.preadv(self._file.fileno(), [buffer], offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class OpenFiles:

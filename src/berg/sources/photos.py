@@ -16,7 +16,16 @@ ACCEPTED = (
     f"image files ({', '.join(SUFFIXES)}), folders of them, lists of them (.txt), .npy arrays "
     "of images, HDF5 datasets (file.hdf5:dataset) and tar shards (.tar)"
 )
-REMOVE_OR_SKIP = "remove or replace it, or go on without it: --skip-bad"
+SKIP = "go on without it: --skip-bad (skip_bad=True)"
+# A store that was begun with other images refuses these.
+SKIP_OR_REPLACE = f"{SKIP}; or replace it and start anew"
+_NO_PHOTOS = {
+    (".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".lst", ".list"): (
+        "name the images in a list, one a line: its name ends in .txt"
+    ),
+    (".npz", ".mat", ".pkl", ".pt", ".parquet"): "np.save the images as an array: .npy",
+    (".gz", ".zip", ".7z", ".rar", ".bz2", ".xz", ".zst"): "unpack it, and name what was in it",
+}
 # Deeper than 8 bits a channel: Pillow's conversion to RGB clips them instead of scaling.
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
@@ -85,6 +94,28 @@ def decode_photo(content: bytes, name: str) -> ReadImage:
     return ReadImage(np.array(square.transpose(2, 0, 1), order="C"), square.size != pixels.size)
 
 
+def check_may_be_photo(name: str) -> None:
+    """Raise if a file is named as something that is surely no image.
+
+    Parameters
+    ----------
+    name : str
+        Without one of `SUFFIXES`.
+
+    Raises
+    ------
+    ImageFileError
+    """
+    for suffixes, do in _NO_PHOTOS.items():
+        if name.lower().endswith(suffixes):
+            raise ImageFileError(
+                f"{name} is no image, nor what images are found in",
+                got=f"a file that ends in {name[name.rindex('.') :]}",
+                accepted=ACCEPTED,
+                do=do,
+            )
+
+
 def central_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a view of the central square of images.
 
@@ -105,5 +136,5 @@ def central_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _unreadable(name: str, got: str) -> ImageFileError:
     return ImageFileError(
-        f"{name} cannot be read as an image", got=got, accepted=ACCEPTED, do=REMOVE_OR_SKIP
+        f"{name} cannot be read as an image", got=got, accepted=ACCEPTED, do=SKIP_OR_REPLACE
     )

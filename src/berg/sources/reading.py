@@ -17,8 +17,15 @@ from berg.errors import ImageFileError, ResourceError
 from berg.sources.arrays import OpenArray
 from berg.sources.hdf5 import OpenDataset
 from berg.sources.open_files import OpenFiles, check_unchanged, unavailable
-from berg.sources.photos import REMOVE_OR_SKIP, ReadImage, decode_photo
-from berg.sources.references import ArrayImage, HDF5Image, ImageFile, ImageReference, ShardImage
+from berg.sources.photos import SKIP, ReadImage, decode_photo
+from berg.sources.references import (
+    ArrayImage,
+    HDF5Image,
+    ImageFile,
+    ImageReference,
+    ShardImage,
+    show_name,
+)
 from berg.sources.shards import OpenShard
 
 # A file that its owner keeps to himself, or no file: bad for good, and no fault of the disk's.
@@ -71,9 +78,9 @@ class ImageReader:
         """
         match reference:
             case ImageFile():
-                return decode_photo(_content(reference), reference.name)
+                return decode_photo(_content(reference), show_name(reference.name))
             case ShardImage():
-                return decode_photo(self._member(reference), reference.name)
+                return decode_photo(self._member(reference), show_name(reference.name))
             case ArrayImage() | HDF5Image():
                 rows = self._rows(reference, 1)
                 return ReadImage(rows.pixels[0], rows.cropped)
@@ -149,7 +156,7 @@ class ImageReader:
         return ReadImages(image.pixels[np.newaxis], image.cropped)
 
     def _member(self, reference: ShardImage) -> bytes:
-        path, name = reference.path, reference.name
+        path, name = reference.path, show_name(reference.name)
         with self._files.borrow(
             path, path, name, reference.mtime_ns, lambda: OpenShard(path)
         ) as shard:
@@ -163,7 +170,7 @@ class ImageReader:
 
     def _rows(self, first: ArrayImage | HDF5Image, n_rows: int) -> ReadImages:
         with self._array(first) as array:
-            return ReadImages(*array.read(first.row, first.row + n_rows, first.name))
+            return ReadImages(*array.read(first.row, first.row + n_rows, show_name(first.name)))
 
     def _most_together(self, references: Sequence[ImageReference], start: int) -> int:
         first = references[start]
@@ -179,7 +186,7 @@ class ImageReader:
     def _array(
         self, reference: ArrayImage | HDF5Image
     ) -> AbstractContextManager[OpenArray | OpenDataset]:
-        path, name = reference.path, reference.name
+        path, name = reference.path, show_name(reference.name)
         if isinstance(reference, ArrayImage):
             return self._files.borrow(
                 path, path, name, reference.mtime_ns, lambda: OpenArray(path, name)
@@ -191,19 +198,20 @@ class ImageReader:
 
 
 def _content(reference: ImageFile) -> bytes:
+    name = show_name(reference.name)
     try:
         with open(reference.path, "rb") as file:
-            check_unchanged(reference.name, os.fstat(file.fileno()).st_mtime_ns, reference.mtime_ns)
+            check_unchanged(name, os.fstat(file.fileno()).st_mtime_ns, reference.mtime_ns)
             return file.read()
     except OSError as error:
         if error.errno in _THE_FILES_OWN:
             raise ImageFileError(
-                f"{reference.name} cannot be read",
+                f"{name} cannot be read",
                 got=str(error),
                 accepted="files that you may read",
-                do=REMOVE_OR_SKIP,
+                do=f"change its permissions, or {SKIP}",
             ) from error
-        raise unavailable(reference.name, str(error)) from error
+        raise unavailable(name, str(error)) from error
 
 
 def _follows(reference: ImageReference, other: ImageReference) -> bool:

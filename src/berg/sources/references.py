@@ -85,3 +85,17 @@ class ShardImage:
 
 
 ImageReference = ImageFile | ArrayImage | HDF5Image | ShardImage
+
+
+def show_name(name: str) -> str:
+    r"""Return an image's name as it fits into a line: what cannot be printed is escaped.
+
+    Examples
+    --------
+    >>> print(show_name("photos/été 1.png"), show_name("two\nlines.png"))
+    photos/été 1.png two\nlines.png
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in name
+    )

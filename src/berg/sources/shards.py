@@ -10,6 +10,7 @@ import numpy as np
 
 from berg.errors import ImageFileError
 from berg.sources.collection import Container, PackedNames, ShardPart
+from berg.sources.open_files import PositionalFile
 from berg.sources.photos import ACCEPTED, SUFFIXES
 
 SUFFIX = ".tar"
@@ -78,19 +79,16 @@ class OpenShard:
     """
 
     def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_RDONLY)
+        self._file = PositionalFile(path)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from `offset`, or fewer where the file ends."""
-        parts = []
-        while size and (part := os.pread(self._file, size, offset)):
-            parts.append(part)
-            size, offset = size - len(part), offset + len(part)
-        return b"".join(parts)
+        content = bytearray(size)
+        return bytes(content[: self._file.read_into(memoryview(content), offset)])
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
+        self._file.close()
 
 
 def check_not_compressed(name: str) -> None:

@@ -17,6 +17,7 @@ from berg.stores.durable import remove_temporary_files
 from berg.stores.recipe import Recipe
 
 NOT_DONE, ENCODED, UNREADABLE = range(3)  # status of an image
+ROOT_FILE = "zarr.json"  # written once, when a store is made
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,15 @@ class ChunkFiles:
     recipe : Recipe
     plans, arrays : mapping of str to ArrayPlan, mapping of str to zarr.Array
         As `berg.stores.arrays.open_arrays` returns them.
+    root_file : bytes
+        Content of the store's own `zarr.json`, with the recipe.
     """
 
     path: Path
     recipe: Recipe
     plans: Mapping[str, ArrayPlan]
     arrays: Mapping[str, ZarrArray]
+    root_file: bytes
 
     @property
     def n_components(self) -> int:
@@ -85,7 +89,7 @@ class ChunkFiles:
         InvalidParameterError
             If the shape is another one, or a value is too large for the array's dtype.
         ResourceError
-            If it cannot be written.
+            If it cannot be written, or the store is not there any more.
         """
         rows = self.recipe.chunk(i_chunk)
         plan, array = self.plans[name], self.arrays[name]
@@ -96,6 +100,7 @@ class ChunkFiles:
                 got=str(values.shape),
                 accepted=str(shape),
             )
+        self._check_still_there()
         try:
             if len(shape) == 1:
                 array[rows] = values
@@ -111,10 +116,10 @@ class ChunkFiles:
                 accepted=f"up to {np.finfo(plan.dtype).max:g}",
                 do="make a store of float32",
             ) from err
-        except ResourceError as err:
+        except (ResourceError, FileNotFoundError) as err:
             raise ResourceError(
                 f"chunk {i_chunk} cannot be written to {self.path}",
-                got=str(err.__cause__),
+                got=str(err.__cause__ or err),
                 accepted="a disk with space, and a folder in which you may write",
                 do="make space, and run the same command again: all chunks that are done are kept",
             ) from err
@@ -182,6 +187,15 @@ class ChunkFiles:
             raise self._unreadable(err) from err
         return status
 
+    def _check_still_there(self) -> None:
+        """Raise unless the folder is the store that was opened, or one of the same recipe."""
+        try:
+            found = (self.path / ROOT_FILE).read_bytes()
+        except OSError as err:
+            raise _gone(f"the store {self.path} is gone", str(err)) from err
+        if found != self.root_file:
+            raise _gone(f"the store {self.path} was replaced", "a store of another recipe")
+
     def _check_files(self, name: str, i_chunk: int) -> None:
         """Raise where a file is missing, which Zarr takes for fill values, or too short."""
         plan = self.plans[name]
@@ -213,3 +227,12 @@ class ChunkFiles:
             accepted="a store on a disk that is there, which you may read",
             do="see that the disk is there and that you may read the folder",
         )
+
+
+def _gone(problem: str, got: str) -> ResourceError:
+    return ResourceError(
+        problem,
+        got=got,
+        accepted="the store that was there when the run began",
+        do="leave a store alone while it is written to, see that its disk is there, and run again",
+    )

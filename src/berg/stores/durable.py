@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+from zarr.abc.store import Store
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
@@ -21,12 +23,23 @@ class DurableStore(LocalStore):
     file may have its name but be empty.
     """
 
+    async def _open(self, **options: Any) -> None:
+        """Do not make the folder, as Zarr does: the first file that is written in it does."""
+        await Store._open(self, **options)
+
+    def _ensure_open_sync(self) -> None:
+        self._is_open = True
+
     async def set(self, key: str, value: Buffer) -> None:
         """Write a file."""
         await asyncio.to_thread(self.set_sync, key, value)
 
     def set_sync(self, key: str, value: Buffer) -> None:
-        """Write a file."""
+        """Write a file; one of a chunk only into an array that is there."""
+        array, is_chunk, _ = key.partition("/c/")
+        if is_chunk and not (self.root / array / "zarr.json").exists():
+            # Otherwise a folder that somebody removed would be made again.
+            raise FileNotFoundError(f"{self.root / array} is gone")
         with write_atomically(self.root / key) as file:
             file.write(value.as_buffer_like())
 

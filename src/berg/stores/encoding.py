@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil
@@ -16,10 +16,16 @@ import torch
 
 from berg.devices import full_precision
 from berg.encoding import BATCH_SIZE, Float32s, HemisphereArrays
-from berg.errors import BERGWarning, ModelLoadError
+from berg.errors import (
+    BERGWarning,
+    ImageFileError,
+    ModelLoadError,
+    ResourceError,
+    StoreNotFoundError,
+)
 from berg.model import EncodingModel
 from berg.model_set import EncodingModels
-from berg.sources import Batch, ImageReference, read_batches
+from berg.sources import Batch, ImageReference, check_any_is_good, read_batches
 from berg.stores.chunks import ENCODED, UNREADABLE
 from berg.stores.recipe import Recipe
 from berg.stores.store import Store
@@ -104,10 +110,11 @@ def encode_chunks(
     ------
     ImageFileError
         If an image cannot be read, and is not to be skipped. The chunks before it are written.
+        If not one image of the first chunk can be read, and no other is encoded yet.
     FileFormatError
         If the weights give scores that are not finite.
     ResourceError
-        If the store cannot be written.
+        If the store cannot be written, or memory is short.
     """
     recipe = store.recipe
 
@@ -119,7 +126,7 @@ def encode_chunks(
                 yield references[start : start + BATCH_SIZE]
 
     batches = read_batches(groups(), device=models.resize_device, skip_bad=skip_bad)
-    with closing(batches):
+    with closing(batches), _short_of_memory(models.device):
         for i_chunk in i_chunks:
             n_images = count_images(recipe, i_chunk)
             of_chunk = islice(batches, ceil(n_images / BATCH_SIZE))
@@ -178,7 +185,7 @@ def load_models(recipe: Recipe, berg_dir: Path, device: str) -> EncodingModels:
         As `berg.BERG.get_encoding_models`.
     """
     berg = BERG(berg_dir)
-    with warnings.catch_warnings():
+    with _short_of_memory(device), warnings.catch_warnings():
         # That a region is empty was said when the recipe was made.
         warnings.simplefilter("ignore", BERGWarning)
         if recipe.dtype == "scores":
@@ -215,7 +222,7 @@ def _encode_chunk(
     scores = [np.full((n_images, model.n_components), np.nan, np.float32) for model in models]
     status = np.full(n_images, ENCODED, np.uint8)
     names: list[str] = []
-    unreadable: list[str] = []
+    errors: list[ImageFileError] = []
     n_cropped = n_small = 0
     for batch in batches:
         start = len(names)
@@ -226,17 +233,20 @@ def _encode_chunk(
         for kept, computed in zip(scores, models.scores(batch.pixels), strict=True):
             kept[start + good] = computed[good]
         status[start : len(names)][~batch.is_good] = UNREADABLE
-        unreadable += (str(error).splitlines()[0] for error in batch.errors)
+        errors += batch.errors
         n_cropped += len(batch.cropped)
         n_small += len(batch.small)
         count(len(batch.names))
+    if i_chunk == 0 and len(errors) == n_images and not (store.status() == ENCODED).any():
+        check_any_is_good(0, errors)  # a disk of other files must not cost a day
     for model, kept in zip(models, scores, strict=True):
         store.write_scores(i_chunk, model.subject, kept)
         if store.recipe.dtype != "scores":
             lh, rh = _respond(model, kept)
             store.write_responses(i_chunk, model.subject, lh, rh)
     store.finish_chunk(i_chunk, names, status)
-    return EncodedChunk(i_chunk, n_images, tuple(unreadable), n_cropped, n_small)
+    unreadable = tuple(str(error).splitlines()[0] for error in errors)
+    return EncodedChunk(i_chunk, n_images, unreadable, n_cropped, n_small)
 
 
 def _respond(model: EncodingModel, scores: Float32s) -> HemisphereArrays:
@@ -263,7 +273,37 @@ def _loaded_for(job: Job) -> tuple[Store, EncodingModels]:
     with _lock:
         if _loaded is None or _loaded[0] != job:
             _loaded = None  # before others are loaded: both at once may not fit
-            store = Store.open(job.store_path)
+            store = _open_on_worker(job.store_path)
             store.check_recipe(job.recipe)
             _loaded = job, store, load_models(job.recipe, job.berg_dir, job.device)
         return _loaded[1:]
+
+
+def _open_on_worker(path: Path) -> Store:
+    try:
+        return Store.open(path)
+    except StoreNotFoundError as err:
+        raise StoreNotFoundError(
+            f"a worker does not see the store {path}",
+            got=str(err).partition("\n")[0],
+            accepted="a store on a file system that all machines share",
+            do="give paths that all machines see under the same names",
+        ) from err
+
+
+@contextmanager
+def _short_of_memory(device: object) -> Iterator[None]:
+    """Say what helps where PyTorch or NumPy find no memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as err:
+        # Of a GPU's memory PyTorch has an error; of the machine's, a text.
+        short = isinstance(err, MemoryError | torch.OutOfMemoryError)
+        if not short and "can't allocate memory" not in str(err):
+            raise
+        raise ResourceError(
+            f"there is too little memory on the device {device}",
+            got=str(err).partition("\n")[0] or type(err).__name__,
+            do="use another --device, fewer --workers, fewer subjects at a time, a smaller --chunk "
+            "or a --roi; what is done is kept",
+        ) from err

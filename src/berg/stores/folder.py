@@ -19,7 +19,7 @@ from berg.errors import (
 )
 from berg.selection import VertexIndices
 from berg.stores.arrays import HEMIS, ZarrArray, open_arrays, plan_arrays, subject_folder
-from berg.stores.chunks import ChunkFiles
+from berg.stores.chunks import ROOT_FILE, ChunkFiles
 from berg.stores.durable import DurableStore, sync_folders
 from berg.stores.recipe import Recipe
 
@@ -102,7 +102,8 @@ def open_folder(
         if _ATTRIBUTE not in root.attrs:
             raise ValueError("a Zarr of something else")
         recipe = Recipe.from_json(root.attrs[_ATTRIBUTE])
-        files = ChunkFiles(path, recipe, *open_arrays(root, recipe))
+        root_file = (path / ROOT_FILE).read_bytes()
+        files = ChunkFiles(path, recipe, *open_arrays(root, recipe), root_file)
         vertices = {subject: _read_vertices(files, subject) for subject in recipe.subjects}
         provenance = {
             subject: _as_dict(root[subject_folder(subject)].attrs["provenance"])

@@ -119,21 +119,23 @@ class Order:
         store : Store or None
             What there is already.
         n_workers : int
-            Processes that compute; 0 if this one does.
+            Processes that may compute; 0 if this one does. There is no work for more than there
+            are chunks to do.
 
         Returns
         -------
         RunPlan
         """
+        n_done = 0 if store is None else int(store.is_done().sum())
         names = self.images.names(0, _NAMES_LOOKED_AT)
         return plan_run(
             self.recipe,
             plan_arrays(self.recipe, self.n_components, self.n_vertices),
-            n_done=0 if store is None else int(store.is_done().sum()),
+            n_done=n_done,
             n_features=self.n_features,
             n_components=self.n_components,
             name_bytes=sum(map(len, map(os.fsencode, names))) / len(names),
-            n_workers=n_workers,
+            n_workers=min(n_workers, self.recipe.n_chunks - n_done),
             mapped=self.mapped,
         )
 

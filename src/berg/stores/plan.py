@@ -32,7 +32,9 @@ _BATCH_BYTES = BATCH_SIZE * 2_600_000  # normalised images and activations; 330 
 # 425×425 pixels.
 _READ_AHEAD_BYTES = 400 * 10**6
 _WRITING = 2  # an array and its bytes as they go to the disk
-_SPARE_DISK_BYTES = 10**9  # what should be left to others on a disk
+# What should be left to others on a disk: of a large run 1 GB, of a small one less.
+_MOST_SPARE_BYTES = 10**9
+_LEAST_SPARE_BYTES = 50 * 10**6
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def check_disk(plan: RunPlan, store_path: Path) -> None:
     Raises
     ------
     ResourceError
-        If less is free than the run will write, and 1 GB that is left to others.
+        If less is free than the run will write, and up to 1 GB that is left to others.
     """
     if not plan.missing_bytes:
         return
@@ -165,11 +167,12 @@ def check_disk(plan: RunPlan, store_path: Path) -> None:
         path for path in (store_path, *store_path.absolute().parents) if os.path.exists(path)
     )
     free = shutil.disk_usage(existing).free
-    if plan.missing_bytes + _SPARE_DISK_BYTES > free:
+    spare = min(_MOST_SPARE_BYTES, plan.missing_bytes // 10 + _LEAST_SPARE_BYTES)
+    if plan.missing_bytes + spare > free:
         raise ResourceError(
             f"there is too little space on the disk of {store_path}",
             got=f"{show_bytes(free)} free, {show_bytes(plan.missing_bytes)} still to write",
-            accepted=f"{show_bytes(plan.missing_bytes + _SPARE_DISK_BYTES)} free, 1 GB of it to "
+            accepted=f"{show_bytes(plan.missing_bytes + spare)} free, {show_bytes(spare)} of it to "
             "spare",
             do="make space or choose a larger disk; scores (the default) take a thousandth of "
             "whole-surface responses",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial as bind
 from pathlib import Path
 
 from berg.errors import InvalidParameterError, ModelLoadError
 from berg.responses import Readout, Responses
+from berg.responses.meshes import mesh_of_size
 from berg.selection import Selection
 from berg.stores.chunks import ENCODED, NOT_DONE, UNREADABLE
 from berg.stores.recipe import Recipe
@@ -75,12 +77,14 @@ def open_store(
         )
     images = StoredImages.where(status == ENCODED)
     berg = BERG(berg_dir)
+    regions = berg.regions(store.recipe.model_id, number)
     return Responses(
         store.scores(number, images),
-        lambda: _load_readout(store, number, berg),
+        bind(_load_readout, store, number, berg),  # pickled, where a lambda is not
         names=store.names(images),
-        regions=berg.regions(store.recipe.model_id, number),
+        regions=regions,
         provenance=store.provenance(number),
+        mesh=mesh_of_size(regions.card.n_vertices),  # simulated brains are smaller
     )
 
 

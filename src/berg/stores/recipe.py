@@ -208,7 +208,10 @@ class Recipe:
                 mine, other = (_listed(value) or "the whole surface" for value in (mine, other))
                 yield f"{title}: the store has {mine}; asked for {other}"
         if self.images_sha256 != asked.images_sha256:
-            yield "images: other files, order, sizes or times of change than the store's"
+            yield (
+                "images: other names, order, sizes or times of change than the store's; names "
+                "count as they are given, so run it from the same folder with the same paths"
+            )
         for subject in sorted({*self.subjects} & {*asked.subjects}):
             mine, other = self.weights_of(subject), asked.weights_of(subject)
             if mine != other:

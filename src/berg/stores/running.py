@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 
 from berg.catalog import DEFAULT_MODEL_ID
 from berg.cluster import Cluster, connect
-from berg.errors import BERGError, InvalidParameterError
+from berg.devices import pick_device
+from berg.errors import BERGError, InvalidParameterError, warn
 from berg.locks import hold
 from berg.sources import find_images
 from berg.stores.encoding import (
@@ -100,7 +101,8 @@ def encode_to_store(
     chunk_images : int, optional
         Images that are computed and written together. By default 1,024, with responses 128.
     device : str
-        For the network: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        For the network: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``. Each worker of a scheduler
+        decides on its own what ``"auto"`` is.
     berg_dir : path-like, optional
         None takes ``$BERG_DIR`` or the platform's data directory.
     skip_bad : bool
@@ -124,7 +126,8 @@ def encode_to_store(
     Raises
     ------
     ImageFileError
-        If a source or an image cannot be read. All chunks that are done are kept.
+        If a source or an image cannot be read. All chunks that are done are kept. With `skip_bad`,
+        if not one image of the first chunk can be read, and none was encoded before.
     InvalidParameterError
         If a parameter is not accepted, or the store was begun with other ones.
     WeightsNotFoundError, MetadataNotFoundError, ModelLoadError
@@ -132,8 +135,14 @@ def encode_to_store(
     FileFormatError
         If there is something other than a store, or the weights give what is not finite.
     ResourceError
-        If memory or disk is short, another process is at work on the store, there is no
-        scheduler, or its workers are lost. All chunks that are done are kept.
+        If memory or disk is short, there is no such device, another process is at work on the
+        store, it is removed meanwhile, there is no scheduler, or its workers are lost. All chunks
+        that are done are kept.
+
+    Warns
+    -----
+    BERGWarning
+        If several processes of this machine share a GPU.
     """
     if n_workers is not None and scheduler is not None:
         raise InvalidParameterError(
@@ -142,7 +151,9 @@ def encode_to_store(
             accepted="one of the two",
             do="leave one out",
         )
-    path = Path(store_path).absolute()
+    path = _follow_link(Path(store_path).absolute())
+    if scheduler is None:
+        device = _pick_device(device, n_workers)
     images = find_images(sources)
     order = look_up(
         images,
@@ -159,18 +170,17 @@ def encode_to_store(
         if provenance["simulated"]:
             tell(f"Subject {subject} is SIMULATED: not measured in a brain.")
     n_processes = n_workers or int(scheduler is not None)  # of a scheduler's, one is planned for
+    plan = order.plan(order.open_store(path), n_processes)
+    tell(str(plan))
     if dry_run:
-        plan = order.plan(order.open_store(path), n_processes)
-        tell(str(plan))
         _check(plan, path, scheduler)
         return StoreRun(path, plan)
+    if plan.n_done == plan.n_chunks:  # perhaps on a disk that cannot be written to: no lock
+        tell(f"{path} is complete already")
+        return StoreRun(path, plan)
     with hold(path):
-        store = order.open_store(path)
+        store = order.open_store(path)  # as the process that held it before has left it
         plan = order.plan(store, n_processes)
-        tell(str(plan))
-        if store is not None and plan.n_done == plan.n_chunks:
-            tell(f"{path} is complete already")
-            return StoreRun(path, plan)
         _check(plan, path, scheduler)
         run = _Run(path, order, plan, store, device, skip_bad, n_workers, scheduler, tell)
         return _encode(run, show_progress)
@@ -202,6 +212,29 @@ class _Run:
         store = self.found or self.order.create_store(self.path)
         store.remove_partial_files()
         return store
+
+
+def _follow_link(path: Path) -> Path:
+    """Return where a store lies, so that it has one lock whatever it is called."""
+    if path.is_symlink() and not path.exists():
+        raise InvalidParameterError(
+            f"{path} is a link that leads nowhere",
+            got=f"a link to {os.readlink(path)}",
+            accepted="a store, or a path without a file or folder",
+            do="see that its disk is there, or remove the link",
+        )
+    return path.resolve() if path.is_symlink() else path
+
+
+def _pick_device(name: str, n_workers: int | None) -> str:
+    """Decide what computes, for all processes of this machine."""
+    device = pick_device(name)
+    if device.type != "cpu" and (n_workers or 1) > 1:
+        warn(
+            f"{n_workers} workers share the device {device}: each holds network and weights in its "
+            "memory, and one is about as fast. Leave --workers out, or give --device cpu"
+        )
+    return str(device)
 
 
 def _check(plan: RunPlan, path: Path, scheduler: str | None) -> None:
@@ -290,14 +323,20 @@ def _limits(cluster: Cluster) -> dict[str, int]:
 
 @contextmanager
 def _say_what_is_kept(run: _Run) -> Iterator[None]:
-    """Tell, when a run is stopped, how much of the store is done and how to go on."""
+    """Tell, when a run is stopped by whatever it be, how much is done and how to go on."""
     try:
         yield
-    except (BERGError, KeyboardInterrupt):
-        if run.path.exists():
-            n_done = int(Store.open(run.path).is_done().sum())
-            run.tell(
-                f"stopped: {n_done:,} of {run.plan.n_chunks:,} chunks are kept in {run.path}; "
-                "the same command goes on from there"
-            )
+    except BaseException:
+        with suppress(BERGError, OSError):  # a store that is gone: what is raised says so
+            run.tell(f"stopped: {_what_is_kept(run)}")
         raise
+
+
+def _what_is_kept(run: _Run) -> str:
+    if not run.path.exists():
+        return f"nothing is kept, there is no {run.path}"
+    n_done = int(Store.open(run.path).is_done().sum())
+    return (
+        f"{n_done:,} of {run.plan.n_chunks:,} chunks are kept in {run.path}; "
+        "the same command goes on from there"
+    )

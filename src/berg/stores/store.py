@@ -210,7 +210,7 @@ class Store:
         InvalidParameterError
             If the shape is another one, or the store has no such chunk or subject.
         ResourceError
-            If they cannot be written: no space, no permission.
+            If they cannot be written: no space, no permission, or the store is gone or replaced.
         """
         self.recipe.weights_of(subject)
         self._files.write(f"{subject_folder(subject)}/scores", i_chunk, scores)
@@ -239,7 +239,7 @@ class Store:
             If a shape is another one, or the store has no such chunk or subject or no responses;
             or if a response is too large for the store's dtype.
         ResourceError
-            If they cannot be written: no space, no permission.
+            If they cannot be written: no space, no permission, or the store is gone or replaced.
         """
         self.recipe.weights_of(subject)
         if self.recipe.dtype == "scores":
@@ -267,7 +267,7 @@ class Store:
         InvalidParameterError
             If a length or a value is another one, or scores or responses were not written.
         ResourceError
-            If they cannot be written: no space, no permission.
+            If they cannot be written: no space, no permission, or the store is gone or replaced.
         """
         if not np.isin(status, (ENCODED, UNREADABLE)).all():
             raise InvalidParameterError(

@@ -7,8 +7,10 @@ The surface is nilearn's inflated fsaverage5 with its faces subdivided to full r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +25,7 @@ View = Literal["lateral", "medial", "ventral", "dorsal", "posterior"]
 # the left hemisphere; the right one mirrors x for the camera and the picture's horizontal. So the
 # front of the brain is to the left in every left hemisphere but the medial view, where it is to
 # the right, and the ventral view is the lateral one rolled back.
-_CAMERAS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
+_CAMERAS: dict[View, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "lateral": ((-1, 0, 0), (0, -1, 0)),
     "medial": ((1, 0, 0), (0, 1, 0)),
     "ventral": ((0, 0, -1), (0, -1, 0)),
@@ -131,6 +133,38 @@ def surface_view(hemi: Hemi, view: View, mm_per_pixel: float) -> SurfaceView:
         weights=weights,
         light=np.clip(light, 0.0, 1.0).astype(np.float32),
     )
+
+
+def best_views(has_value: Mapping[Hemi, npt.NDArray[np.bool_]]) -> tuple[View, View]:
+    """Choose the two views that together show most of a part of the surface.
+
+    Parameters
+    ----------
+    has_value : mapping of {"lh", "rh"} to numpy.ndarray of bool, shape (163842,)
+        The part, by hemisphere.
+
+    Returns
+    -------
+    tuple of two views
+        In the order of `VIEWS`.
+    """
+    # How much a vertex faces the viewer: where the surface lies flat, it is 1. That a fold may
+    # hide it does not count, for the inflated surface has few.
+    normals = {
+        hemi: upsample(_vertex_normals(*load_packaged(hemi, "infl")))[part]
+        for hemi, part in has_value.items()
+    }
+    facing = {
+        view: np.concatenate(
+            [at @ _picture_axes(hemi, view)[2] for hemi, at in normals.items()]
+        ).clip(0.0)
+        for view in VIEWS
+    }
+    first, second = max(
+        combinations(VIEWS, 2),
+        key=lambda pair: np.maximum(facing[pair[0]], facing[pair[1]]).sum(),
+    )
+    return first, second
 
 
 def _picture_axes(hemi: Hemi, view: View) -> npt.NDArray[np.float64]:
