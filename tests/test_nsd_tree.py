@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
+from berg import resources
 from berg.errors import (
     FileFormatError,
     InvalidParameterError,
@@ -319,8 +320,8 @@ def test_a_simulated_tree_without_its_last_session_is_not_complete(tree, tmp_pat
 
 def test_too_little_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 10_000})
-    monkeypatch.setattr(beginning.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(ResourceError, match=r"0\.0 GB free"):
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(ResourceError, match=r"10\.0 kB free"):
         simulate(tmp_path / "t")
     assert not (tmp_path / "t").exists()
 

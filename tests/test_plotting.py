@@ -119,7 +119,7 @@ def test_the_labels_of_surface_maps(height):
     assert len(title) < 60
 
 
-@pytest.mark.parametrize("level", [0, 3, 6])
+@pytest.mark.parametrize("level", [2, 6])
 def test_surface_maps_of_other_meshes_are_drawn(height, level):
     lh = upsample(height[: n_vertices(min(level, 5))], level)
     figure = plot_surface(surface_map(lh, lh, mesh=f"fsaverage{level}"), views=["lateral"])
@@ -131,7 +131,7 @@ def test_surface_maps_of_other_meshes_are_drawn(height, level):
 
 @pytest.mark.parametrize(
     ("axis", "sign", "view"),
-    [(1, -1, "posterior"), (2, -1, "ventral"), (2, 1, "dorsal"), (0, -1, "lateral")],
+    [(1, -1, "posterior"), (2, 1, "dorsal")],
 )
 def test_a_part_of_the_surface_is_drawn_from_where_it_is_seen(height, axis, sign, view):
     place = sign * load_packaged("lh", "infl")[0][:, axis]

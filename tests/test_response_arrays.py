@@ -10,6 +10,7 @@ import pytest
 import xarray
 import zarr
 
+from berg import resources
 from berg.catalog import find_card
 from berg.errors import (
     BERGWarning,
@@ -18,7 +19,7 @@ from berg.errors import (
     MissingExtraError,
     ResourceError,
 )
-from berg.responses import Readout, Responses, arrays, disk
+from berg.responses import Readout, Responses, arrays
 from berg.responses.arrays import to_xarray, write_zarr
 from berg.responses.coarser import coarser_readout
 from berg.selection import Regions
@@ -288,8 +289,10 @@ def test_what_exists_is_not_overwritten(tmp_path, responses):
 
 def test_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch, responses):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ResourceError, match=r"responses to 6 images do not fit(.*\n)+.*1000 bytes"):
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(
+        ResourceError, match=r"responses to 6 images do not fit(.*\n)+.*1.0 kB free"
+    ):
         write_zarr(responses, tmp_path / "new" / "r.zarr", show_progress=False)
     assert list(tmp_path.iterdir()) == []
 

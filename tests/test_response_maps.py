@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from nilearn.surface import load_surf_data
 
+from berg import resources
 from berg.errors import InvalidParameterError, MissingExtraError, ResourceError
-from berg.responses import Readout, Responses, SurfaceMap, disk, maps, surface_files
+from berg.responses import Readout, Responses, SurfaceMap, maps, surface_files
 from berg.responses.image_maps import short_name, write_image_maps
 from berg.responses.meshes import MESHES, mesh_level, mesh_name, mesh_of_size, mesh_size
 from berg.responses.surface_files import safe_name
@@ -336,8 +337,8 @@ def test_files_take_no_more_than_was_asked_for(tmp_path, monkeypatch, rng, kind,
 
 def test_a_full_disk_is_said_before_anything_is_written(tmp_path, monkeypatch, responses):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ResourceError, match=r"maps of 5 images do not fit(.*\n)+.*83600 bytes"):
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ResourceError, match=r"maps of 5 images do not fit(.*\n)+.*83.6 kB free"):
         write_image_maps(responses, tmp_path / "new", "mgh", show_progress=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -66,6 +66,7 @@ def test_no_images_are_fine(dtype):
     ("stimulus", "error", "message"),
     [
         ([[1]], StimulusTypeError, r"not a numpy array\n.*got: +list\n(.*\n)*.*np.stack"),
+        ("cat.png", StimulusTypeError, r"do: .*berg encode FILES .*berg\.encode_to_store\(files"),
         (torch.zeros(1), StimulusTypeError, r"numpy\(\)"),
         ("photo.jpg", StimulusTypeError, "berg encode"),
         (Path("photo.jpg"), StimulusTypeError, "berg encode"),

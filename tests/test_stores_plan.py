@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from berg import resources
 from berg.errors import ResourceError
 from berg.stores import plan as planning
 from berg.stores.arrays import plan_arrays
-from berg.stores.plan import check_disk, check_memory, plan_run, show_bytes
+from berg.stores.plan import check_disk, check_memory, plan_run
 from berg.stores.recipe import Recipe
 from store_fixture import N_COMPONENTS, N_IMAGES, N_VERTICES, NAMES, RECIPE, create, fill
 
@@ -112,7 +113,7 @@ def test_the_plan_says_all_that_a_user_decides_by():
 
 def set_free_disk(monkeypatch, n_bytes):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(planning.shutil, "disk_usage", lambda path: usage(0, 0, n_bytes))
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: usage(0, 0, n_bytes))
 
 
 @pytest.mark.parametrize(
@@ -154,14 +155,3 @@ def test_the_smallest_worker_decides():
     check_memory(plan, {})  # workers without a limit
     with pytest.raises(ResourceError, match="too little memory of the worker tcp://b:2"):
         check_memory(plan, {"tcp://a:1": enough, "tcp://b:2": enough - 1})
-
-
-def test_bytes_are_read_by_people():
-    assert [show_bytes(n) for n in (0, 999, 1000, 999_949, 2.5e9, 1.5e15)] == [
-        "0 B",
-        "999 B",
-        "1.0 kB",
-        "999.9 kB",
-        "2.5 GB",
-        "1,500.0 TB",
-    ]

@@ -6,7 +6,6 @@ import os
 import pickle
 import shutil
 import tarfile
-import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,6 +16,7 @@ import berg.atomic
 from berg import BERG
 from berg.cluster import WorkerInfo
 from berg.errors import (
+    BERGWarning,
     FileFormatError,
     ImageFileError,
     InvalidParameterError,
@@ -414,20 +414,22 @@ def test_workers_give_the_same_bytes(run, tmp_path, fake_cluster):
 
 
 def test_what_computes_is_decided_here_for_workers_of_this_machine(run, monkeypatch, fake_cluster):
-    monkeypatch.setattr(running, "pick_device", lambda name: torch.device("cuda"))
-    devices = []
-
-    def note(job, *rest):
-        devices.append(job.device)
+    def note(store, berg_dir, recipe, device, skip_bad):
+        devices.append(device)
         raise Stopped
 
-    monkeypatch.setattr(running, "encode_chunk", note)
-    for options in ({"n_workers": 1}, {"n_workers": 2}, {"scheduler": "tcp://a:1"}):
-        with warnings.catch_warnings(record=True) as caught, pytest.raises(Stopped):
+    devices = []
+    monkeypatch.setattr(running, "Job", note)
+    monkeypatch.setattr(running, "pick_device", lambda name: torch.device("cuda"))
+    for options in ({"n_workers": 1}, {"scheduler": "tcp://a:1"}):
+        with pytest.raises(Stopped):
             run(device="auto", **options)
-        shared = "2 workers share the device cuda"
-        assert [shared in str(w.message) for w in caught] == [True] * (options == {"n_workers": 2})
-    assert devices == ["cuda", "cuda", "auto"]
+    with (
+        pytest.warns(BERGWarning, match="2 workers share the device cuda"),
+        pytest.raises(Stopped),
+    ):
+        run(device="auto", n_workers=2)
+    assert devices == ["cuda", "auto", "cuda"]
 
 
 def test_an_unreadable_image_at_a_worker_ends_the_run(run, photos, tmp_path, fake_cluster):

@@ -291,7 +291,8 @@ def test_default_directory_and_its_override(monkeypatch, tmp_path):
 
 def test_each_missing_part_is_said_with_the_way_to_get_it(tiny):
     shutil.copytree(tiny.berg_dir, tiny.berg_dir.with_name("copy"))
-    with pytest.raises(WeightsNotFoundError, match=r"has weights_subject-01\.npy") as caught:
+    tiny.weights_npy.with_name(".weights_subject-01.safetensors.lock").touch()  # none's business
+    with pytest.raises(WeightsNotFoundError, match=r"has weights_subject-01\.npy\n") as caught:
         load(tiny, subject=2)
     assert "aws s3 cp --no-sign-request s3://brain-encoding-response-generator/enc" in str(
         caught.value

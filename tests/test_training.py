@@ -13,7 +13,7 @@ import torch
 from benchmarks.literal_building import Literal, build
 from scipy import stats
 
-from berg import BERG, catalog
+from berg import BERG, catalog, resources
 from berg.errors import (
     BERGWarning,
     FileFormatError,
@@ -438,7 +438,7 @@ class NoMemory:
 
 def test_too_little_memory_is_refused(nsd_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(plan.psutil, "virtual_memory", NoMemory)
-    with pytest.raises(ResourceError, match=r"(?s)too little memory.*0.1 GB free"):
+    with pytest.raises(ResourceError, match=r"(?s)too little memory.*100.0 MB free"):
         quietly(train, nsd_dir, tmp_path)
 
 
@@ -446,7 +446,7 @@ def test_too_small_a_disk_is_refused(nsd_dir, tmp_path, monkeypatch):
     class Usage:
         free = 10**9
 
-    monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: Usage)
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda path: Usage)
     with pytest.raises(ResourceError, match=r"(?s)too little space.*1.0 GB free"):
         quietly(train, nsd_dir, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -138,8 +138,8 @@ def encode(
 @click.argument("path", type=click.Path(path_type=Path))
 def store(path: Path) -> None:
     """Say what is in a store, how much of it is done, and which images could not be read."""
+    from berg.resources import show_bytes
     from berg.sources import show_name
-    from berg.stores.plan import show_bytes
     from berg.stores.reading import describe_store
 
     summary = describe_store(path)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from berg.errors import BERGError, InvalidParameterError, ResourceError
+from berg.resources import free_disk_bytes, show_bytes
 
 
 def check_space(folder: str | os.PathLike[str], n_bytes: int, what: str) -> None:
@@ -29,14 +30,12 @@ def check_space(folder: str | os.PathLike[str], n_bytes: int, what: str) -> None
     ResourceError
         If less is free.
     """
-    folder = Path(folder)
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_disk_bytes(folder)
     if n_bytes > free:
         raise ResourceError(
             f"{what} do not fit on the disk of {folder}",
-            got=f"{free} bytes ({free / 1e9:.1f} GB) free",
-            accepted=f"{n_bytes} bytes ({n_bytes / 1e9:.1f} GB) free",
+            got=f"{show_bytes(free)} free",
+            accepted=f"{show_bytes(n_bytes)} free",
             do="make space, choose another disk, or select fewer images or vertices",
         )
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from berg.errors import ResourceError
+from berg.resources import show_bytes
 
 
 def check_memory(n_bytes: int, what: str, do: str) -> None:
@@ -35,7 +36,7 @@ def check_memory(n_bytes: int, what: str, do: str) -> None:
 
         available = psutil.virtual_memory().available
         if n_bytes > available:
-            raise _too_large(n_bytes, what, do, f"{_gb(available)} are free")
+            raise _too_large(n_bytes, what, do, f"{show_bytes(available)} are free")
 
 
 def allocate(shape: tuple[int, ...], dtype: DTypeLike, what: str, do: str) -> NDArray[Any]:
@@ -69,10 +70,6 @@ def allocate(shape: tuple[int, ...], dtype: DTypeLike, what: str, do: str) -> ND
 def _too_large(n_bytes: int, what: str, do: str, found: str) -> ResourceError:
     return ResourceError(
         f"{what} do not fit into memory",
-        got=f"{n_bytes} bytes ({_gb(n_bytes)}) needed; {found}",
+        got=f"{show_bytes(n_bytes)} needed; {found}",
         do=do,
     )
-
-
-def _gb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB"

@@ -7,8 +7,6 @@ failing after a day.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import psutil
 
 from berg.encoding import BATCH_SIZE
 from berg.errors import ResourceError
+from berg.resources import free_disk_bytes, show_bytes
 from berg.stores.arrays import ArrayPlan
 from berg.stores.recipe import Recipe
 
@@ -163,10 +162,7 @@ def check_disk(plan: RunPlan, store_path: Path) -> None:
     """
     if not plan.missing_bytes:
         return
-    existing = next(
-        path for path in (store_path, *store_path.absolute().parents) if os.path.exists(path)
-    )
-    free = shutil.disk_usage(existing).free
+    free = free_disk_bytes(store_path)
     spare = min(_MOST_SPARE_BYTES, plan.missing_bytes // 10 + _LEAST_SPARE_BYTES)
     if plan.missing_bytes + spare > free:
         raise ResourceError(
@@ -207,21 +203,6 @@ def check_memory(plan: RunPlan, available: Mapping[str, int] | None = None) -> N
             got=f"{show_bytes(free)} free, about {show_bytes(needed)} needed",
             do=_how_to_need_less(plan),
         )
-
-
-def show_bytes(n_bytes: float) -> str:
-    """Return a number of bytes as a person reads it.
-
-    Examples
-    --------
-    >>> [show_bytes(n) for n in (0, 999, 1500, 2.5e6, 1.3e12)]
-    ['0 B', '999 B', '1.5 kB', '2.5 MB', '1.3 TB']
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000:
-            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
-        n_bytes /= 1000
-    return f"{n_bytes:,.1f} TB"
 
 
 def _how_to_need_less(plan: RunPlan) -> str:

@@ -6,7 +6,6 @@ training that cannot fit is refused at once, rather than failing after an hour.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from berg.errors import ResourceError
+from berg.resources import free_disk_bytes, show_bytes
 
 _FLOAT32, _FLOAT64 = 4, 8
 _PROGRAM_BYTES = 600 * 10**6  # Python, PyTorch, the network's weights, one batch of images
@@ -66,12 +66,12 @@ class Plan:
 
     def __str__(self) -> str:
         needs = (
-            f"needs about {_gb(self.memory_bytes)} of memory and "
-            f"{_gb(self.scratch_bytes + self.kept_bytes)} of disk"
+            f"needs about {show_bytes(self.memory_bytes)} of memory and "
+            f"{show_bytes(self.scratch_bytes + self.kept_bytes)} of disk"
         )
         if not self.scratch_bytes:
             return needs
-        return f"{needs}, {_gb(self.scratch_bytes)} of it only while it works"
+        return f"{needs}, {show_bytes(self.scratch_bytes)} of it only while it works"
 
 
 def plan_training(sizes: Sizes) -> Plan:
@@ -166,26 +166,21 @@ def check_resources(
     if memory and needed > available:
         raise ResourceError(
             "there is too little memory",
-            got=f"{_gb(available)} free, about {_gb(needed)} needed",
+            got=f"{show_bytes(available)} free, about {show_bytes(needed)} needed",
             do="close other programs, or run it on a larger machine"
             + (f", or do fewer than {n_at_once} at once" if n_at_once > 1 else ""),
         )
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_disk_bytes(folder)
     scratch = _largest((plan.scratch_bytes for plan in plans), n_at_once)
     wanted = scratch + sum(plan.kept_bytes for plan in plans) - there_bytes
     if plans and wanted + _SPARE_DISK_BYTES > free:
         raise ResourceError(
             f"there is too little space on the disk of {folder}",
-            got=f"{_gb(free)} free, about {_gb(wanted)} needed",
-            accepted=f"{_gb(wanted + _SPARE_DISK_BYTES)} free, 1 GB of it to spare",
+            got=f"{show_bytes(free)} free, about {show_bytes(wanted)} needed",
+            accepted=f"{show_bytes(wanted + _SPARE_DISK_BYTES)} free, 1 GB of it to spare",
             do="make space, or point --berg-dir at a larger disk",
         )
 
 
 def _largest(needs: Iterable[int], n: int) -> int:
     return sum(sorted(needs)[-n:])
-
-
-def _gb(n_bytes: float) -> str:
-    return f"{n_bytes / 1e9:.1f} GB"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from berg.atomic import write_atomically
 from berg.errors import InvalidParameterError, MissingExtraError, ResourceError
 from berg.nsd.simulated import marker_path, read_marker
+from berg.resources import free_disk_bytes, show_bytes
 from berg.simulation.natural_images import check_photographs
 
 
@@ -63,13 +63,12 @@ def mark_simulated(root: Path, made_with: Mapping[str, object], n_bytes: int) ->
             do="choose another folder, or delete this one",
         )
     there = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-    existing = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_disk_bytes(root)
     if n_bytes - there > free:
         raise ResourceError(
             "the disk has too little space for the simulated NSD",
-            got=f"{free / 1e9:.1f} GB free at {existing}",
-            accepted=f"{(n_bytes - there) / 1e9:.1f} GB",
+            got=f"{show_bytes(free)} free for {root}",
+            accepted=show_bytes(n_bytes - there),
             do="make space, or ask for fewer sessions or a lower level",
         )
     with write_atomically(marker_path(root)) as file:
