@@ -7,6 +7,7 @@ import pytest
 
 from berg import BERG
 from berg.errors import (
+    BERGWarning,
     FileFormatError,
     InvalidParameterError,
     ModelLoadError,
@@ -16,6 +17,8 @@ from berg.errors import (
 from berg.stores import Store, describe_store, open_store
 from conftest import MODEL_ID, N_COMPONENTS, N_VERTICES, ROIS
 from store_fixture import RECIPE
+
+pytestmark = pytest.mark.filterwarnings("ignore:.* could not be read and are left out")
 
 N_IMAGES = 11
 NAMES = [f"{i}.png" for i in range(N_IMAGES)]
@@ -71,7 +74,8 @@ def expected(tiny, subject=1):
 
 
 def test_a_store_gives_responses(tiny, store):
-    responses = open_store(store.path, berg_dir=tiny.berg_dir)
+    with pytest.warns(BERGWarning, match="2 of 11 images"):
+        responses = open_store(store.path, berg_dir=tiny.berg_dir)
     assert responses.n_images == len(READABLE)
     assert list(responses.names) == [NAMES[i] for i in READABLE]
     assert responses.provenance["subject"] == 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from berg.errors import InvalidParameterError
+from berg.errors import InvalidParameterError, InvalidParameterTypeError
 from berg.responses.coverage import rows_of_region
 from berg.responses.hemisphere import HemisphereResponses
 from berg.responses.images import ImageNames, check_names
@@ -116,6 +116,19 @@ class SelectableResponses:
 
     def __len__(self) -> int:
         return self.n_images
+
+    def __iter__(self) -> NoReturn:
+        """Refuse ``lh, rh = responses``, which would take two images for two hemispheres."""
+        raise InvalidParameterTypeError(
+            "responses are neither two arrays nor a sequence",
+            got=repr(self),
+            do="lh, rh = responses.compute(), or responses.lh[images, vertices]; "
+            "for each image: responses.map(i)",
+        )
+
+    def __array__(self, *_: object, **__: object) -> NoReturn:
+        """Refuse to be one array: there are two hemispheres."""
+        iter(self)
 
     def __getitem__(self, images: Any) -> Self:
         """Select images.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial as bind
 from pathlib import Path
 
-from berg.errors import InvalidParameterError, ModelLoadError
+from berg.errors import InvalidParameterError, ModelLoadError, warn
 from berg.responses import Readout, Responses
 from berg.responses.meshes import mesh_of_size
 from berg.selection import Selection
@@ -46,6 +46,11 @@ def open_store(
     Responses
         Of the images that could be read, in the order of the store.
 
+    Warns
+    -----
+    BERGWarning
+        If images were left out because they could not be read.
+
     Raises
     ------
     StoreNotFoundError
@@ -76,6 +81,11 @@ def open_store(
             "open_store(path, partial=True) gives the images that are done",
         )
     images = StoredImages.where(status == ENCODED)
+    if n_unreadable := int((status == UNREADABLE).sum()):
+        warn(
+            f"{n_unreadable} of {store.recipe.n_images} images in {store.path} could not be read "
+            "and are left out, so that places shift: go by names",
+        )
     berg = BERG(berg_dir)
     regions = berg.regions(store.recipe.model_id, number)
     return Responses(
