@@ -102,7 +102,7 @@ def test_responses_take_the_regressions_and_one_subjects_chunk():
 
 def test_the_plan_says_all_that_a_user_decides_by():
     assert str(plan_full(n_done=3, n_workers=2)).startswith(
-        "1,000,000 images in 977 chunks, 3 of them there already; 8.1 GB of output, 8.0 GB to write"
+        "1,000,000 images in 977 chunks (3 done already); 8.1 GB of output, 8.0 GB to write"
     )
     assert "GB of memory a worker, " in str(plan_full(n_workers=2))
     assert "GB of memory, " in str(plan_full())

@@ -144,9 +144,10 @@ def store(path: Path) -> None:
 
     summary = describe_store(path)
     recipe = summary.recipe
+    simulated = ", SIMULATED" if summary.simulated else ""
     for title, value in (
         ("model", recipe.model_id),
-        ("subjects", ", ".join(map(str, recipe.subjects))),
+        ("subjects", ", ".join(map(str, recipe.subjects)) + simulated),
         ("regions", ", ".join(recipe.rois) or "the whole surface"),
         ("holds", _describe_content(recipe.dtype)),
         ("images", f"{summary.n_done_images:,} of {recipe.n_images:,} done"),
@@ -240,6 +241,8 @@ def _encode_to_store(
         f"{_describe_content(dtype)}"
     )
     which = f", subject={listed[0]}" if len(listed) > 1 else ""
+    if options["berg_dir"]:
+        which += f", berg_dir={str(options['berg_dir'])!r}"
     _tell(f"to use it: berg.open_store({str(path)!r}{which})")
     if run.unreadable:
         _show_unreadable("marked, unreadable", run.unreadable, run.n_encoded, _MOST_LISTED)

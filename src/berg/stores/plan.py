@@ -79,7 +79,7 @@ class RunPlan:
 
     def __str__(self) -> str:
         chunks = f"{self.n_chunks:,} chunk{'s' if self.n_chunks > 1 else ''}"
-        there = f", {self.n_done:,} of them there already" if self.n_done else ""
+        there = f" ({self.n_done:,} done already)" if self.n_done else ""
         each = " a worker" if self.n_workers else ""
         return (
             f"{self.n_images:,} images in {chunks}{there}; "

@@ -113,6 +113,8 @@ class StoreSummary:
         Names of the images that could not be read.
     n_bytes : int
         Of all files.
+    simulated : bool
+        Whether a subject of the store is a simulated one.
     """
 
     path: Path
@@ -121,11 +123,7 @@ class StoreSummary:
     n_done_images: int
     unreadable: tuple[str, ...]
     n_bytes: int
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all images are done."""
-        return self.n_done_images == self.recipe.n_images
+    simulated: bool
 
 
 def describe_store(path: str | os.PathLike[str]) -> StoreSummary:
@@ -158,6 +156,9 @@ def describe_store(path: str | os.PathLike[str]) -> StoreSummary:
         n_done_images=int((status != NOT_DONE).sum()),
         unreadable=tuple(store.names(StoredImages.where(status == UNREADABLE))),
         n_bytes=_count_bytes(store.path),
+        simulated=any(
+            store.provenance(subject).get("simulated") for subject in store.recipe.subjects
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from berg.catalog import DEFAULT_MODEL_ID
 from berg.cluster import Cluster, connect
 from berg.devices import pick_device
-from berg.errors import BERGError, InvalidParameterError, warn
+from berg.errors import BERGError, ImageFileError, InvalidParameterError, warn
 from berg.locks import hold
 from berg.sources import find_images
 from berg.stores.encoding import (
@@ -326,9 +326,13 @@ def _say_what_is_kept(run: _Run) -> Iterator[None]:
     """Tell, when a run is stopped by whatever it be, how much is done and how to go on."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        how = "the same command goes on from there"
+        if isinstance(error, ImageFileError):
+            # Without the image, or with a mended one, the images would be others.
+            how += " if it leaves out what cannot be read: --skip-bad (skip_bad=True)"
         with suppress(BERGError, OSError):  # a store that is gone: what is raised says so
-            run.tell(f"stopped: {_what_is_kept(run)}")
+            run.tell(f"stopped: {_what_is_kept(run)}; {how}")
         raise
 
 
@@ -336,7 +340,4 @@ def _what_is_kept(run: _Run) -> str:
     if not run.path.exists():
         return f"nothing is kept, there is no {run.path}"
     n_done = int(Store.open(run.path).is_done().sum())
-    return (
-        f"{n_done:,} of {run.plan.n_chunks:,} chunks are kept in {run.path}; "
-        "the same command goes on from there"
-    )
+    return f"{n_done:,} of {run.plan.n_chunks:,} chunks are kept in {run.path}"
