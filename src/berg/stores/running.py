@@ -327,17 +327,17 @@ def _say_what_is_kept(run: _Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        how = "the same command goes on from there"
-        if isinstance(error, ImageFileError):
-            # Without the image, or with a mended one, the images would be others.
-            how += " if it leaves out what cannot be read: --skip-bad (skip_bad=True)"
         with suppress(BERGError, OSError):  # a store that is gone: what is raised says so
-            run.tell(f"stopped: {_what_is_kept(run)}; {how}")
+            run.tell(f"stopped: {_what_is_kept(run, error)}")
         raise
 
 
-def _what_is_kept(run: _Run) -> str:
+def _what_is_kept(run: _Run, error: BaseException) -> str:
     if not run.path.exists():
         return f"nothing is kept, there is no {run.path}"
     n_done = int(Store.open(run.path).is_done().sum())
-    return f"{n_done:,} of {run.plan.n_chunks:,} chunks are kept in {run.path}"
+    kept = f"{n_done:,} of {run.plan.n_chunks:,} chunks are kept in {run.path}"
+    if isinstance(error, ImageFileError):
+        # Without the image, or with a mended one, the images would be others.
+        return f"{kept}; to go on from there, leave out what cannot be read: --skip-bad"
+    return f"{kept}; the same command goes on from there"
