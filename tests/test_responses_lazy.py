@@ -674,3 +674,9 @@ def test_two_images_are_not_taken_for_two_hemispheres():
         _lh, _rh = responses()[:2]
     with pytest.raises(TypeError, match=r"neither two arrays nor a sequence"):
         np.asarray(responses())
+
+
+def test_a_contrast_of_two_images_is_called_after_them():
+    each = responses(names=[f"{i}.png" for i in range(N_IMAGES)])
+    assert each.contrast("3.png", "1.png").name == "3.png minus 1.png"
+    assert each.contrast([0, 1], "2.png").name == "2 images minus 2.png"

@@ -168,7 +168,7 @@ class Responses(SelectableResponses):
         SurfaceMap
             In z-scored units; NaN if there are no images.
         """
-        return self._map(f"mean over {self.n_images} images", mean_scores(self._scores))
+        return self._map(f"mean over {self._called()}", mean_scores(self._scores))
 
     def variance_over_images(self, ddof: int = 0) -> SurfaceMap:
         """Return the variance of every vertex's response over images.
@@ -197,7 +197,7 @@ class Responses(SelectableResponses):
             )
         of = moments(self._scores)
         lh, rh = (response_variance(self.readout, hemi, of, int(ddof)) for hemi in HEMISPHERES)
-        name = f"variance over {self.n_images} images"
+        name = f"variance over {self._called()}"
         return self._surface_map(lh, rh, name, VARIANCE_UNITS)
 
     def contrast(self, images: Any, baseline: Any) -> SurfaceMap:
@@ -220,10 +220,13 @@ class Responses(SelectableResponses):
         """
         of, minus = self[images], self[baseline]
         return self._map(
-            f"{of.n_images} images minus {minus.n_images} images",
+            f"{of._called()} minus {minus._called()}",
             mean_scores(of.scores) - mean_scores(minus.scores),
             intercept=False,
         )
+
+    def _called(self) -> str:
+        return self.names[0] if self.n_images == 1 else f"{self.n_images} images"
 
     def rdm(self, roi: Roi | None = None, metric: Metric = "correlation") -> NDArray[np.float64]:
         """Return the dissimilarity of the response patterns to every two images.
