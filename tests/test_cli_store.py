@@ -209,6 +209,8 @@ def program(here, tiny):
             cwd=here,
             env=environment(tiny.berg_dir),
             start_new_session=True,  # a group of its own, as from a terminal
+            # What a shell starts in the background is deaf to Ctrl-C, these tests perhaps.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
