@@ -27,6 +27,7 @@ from berg import BERG
 from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.cluster import connect
 from berg.demo import simulated_berg_dir
+from berg.responses import Responses
 from berg.simulation.natural_images import natural_images
 from berg.sources.references import HDF5Image
 from berg.stores import encode_to_store
@@ -83,8 +84,12 @@ def rdm(berg_dir: Path) -> Row:
     readout = model.readout
     found: list[np.ndarray] = []
 
-    def ours() -> None:
-        found[:1] = [type(few)(scores, readout).rdm()]
+    def first() -> None:  # nothing is known of the region yet
+        everything = slice(None)
+        found[:1] = [Responses(scores, readout.take(everything, everything)).rdm()]
+
+    def again() -> None:
+        found[:1] = [Responses(scores, readout).rdm()]
 
     def materialised() -> None:
         responses = np.concatenate(
@@ -96,14 +101,14 @@ def rdm(berg_dir: Path) -> Row:
         )
         found[1:] = [1 - np.corrcoef(responses)]
 
-    seconds, theirs = take_turns(ours, materialised, rounds=ROUNDS)
+    seconds, later, theirs = take_turns(first, again, materialised, rounds=3 * ROUNDS)
     n_vertices = len(readout.lh_vertices) + len(readout.rh_vertices)
     worst = np.abs(found[0] - found[1]).max()
     return (
         f"RDM of {N_RDM:,} images in nsdgeneral, {n_vertices:,} vertices",
-        f"{seconds:.3f} s",
+        f"{seconds:.3f} s the first time, {later:.3f} s for further images",
         f"{theirs:.2f} s, materialised",
-        f"{theirs / seconds:.0f}×; largest difference {worst:.0e}",
+        f"{theirs / seconds:.0f}×, {theirs / later:.0f}×; largest difference {worst:.0e}",
         "≥ 30×",
     )
 

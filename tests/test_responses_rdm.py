@@ -182,3 +182,19 @@ def test_a_matrix_that_does_not_fit_is_refused_with_its_bytes():
     many = Responses(np.zeros((10_000_000, 1), np.float32), readout(n_components=1))
     with pytest.raises(ResourceError, match=r"800\.0 TB needed"):
         many.rdm()
+
+
+def test_the_sums_over_a_regions_vertices_are_computed_once_for_a_readout(monkeypatch):
+    counted = []
+    sum_products = Readout._sum_products
+    monkeypatch.setattr(
+        Readout, "_sum_products", lambda self, *rows: counted.append(1) or sum_products(self, *rows)
+    )
+    one = readout()
+    scores = np.random.default_rng(0).standard_normal((4, one.n_components), np.float32)
+    first, second = (Responses(images, one) for images in (scores, scores[::-1].copy()))
+    np.testing.assert_array_equal(first.rdm(), second.rdm()[::-1, ::-1])
+    first.rdm(metric="euclidean")
+    assert len(counted) == 1
+    Responses(scores, readout()).rdm()
+    assert len(counted) == 2

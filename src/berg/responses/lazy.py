@@ -253,9 +253,9 @@ class Responses(SelectableResponses):
             If the matrix does not fit into memory.
         """
         if roi is None:
-            return rdm(self._readout.gram(), self._scores, metric)
+            return rdm(self.readout.gram(), self._scores, metric)
         selection, lh_rows, rh_rows = self._find_region([roi])
-        gram = self._readout.gram(selection.rois, lh_rows, rh_rows)
+        gram = self.readout.gram(selection.rois, lh_rows, rh_rows)
         return rdm(gram, self._scores, metric)
 
     def driving_images(self, roi: Roi | None = None, n: int = 10) -> DrivingImages:

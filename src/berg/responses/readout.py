@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -175,19 +176,37 @@ class Readout:
         return coef / self.n_vertices, intercept / self.n_vertices
 
     def gram(
-        self, lh_rows: NDArray[np.int64] | None = None, rh_rows: NDArray[np.int64] | None = None
+        self,
+        rois: tuple[str, ...] = (),
+        lh_rows: NDArray[np.int64] | None = None,
+        rh_rows: NDArray[np.int64] | None = None,
     ) -> Gram:
         """Sum products of coefficients and intercepts over vertices of both hemispheres.
 
+        They are computed once for every region, whatever images are asked about.
+
         Parameters
         ----------
+        rois : tuple of str
+            What the region is remembered as: 0.5 MB each.
         lh_rows, rh_rows : numpy.ndarray of int64, optional
-            Rows of either hemisphere's arrays; all by default.
+            Its rows of either hemisphere's arrays; all by default.
 
         Returns
         -------
         Gram
         """
+        if rois not in self._grams:
+            self._grams[rois] = self._sum_products(lh_rows, rh_rows)
+        return self._grams[rois]
+
+    @cached_property
+    def _grams(self) -> dict[tuple[str, ...], Gram]:
+        return {}
+
+    def _sum_products(
+        self, lh_rows: NDArray[np.int64] | None, rh_rows: NDArray[np.int64] | None
+    ) -> Gram:
         k = self.n_components
         # The last column stays 1: the products with it are the sums, and the number of vertices.
         block = np.ones((_VERTEX_BLOCK, k + 2))
@@ -233,7 +252,6 @@ class LazyReadout:
             )
         self._n_components = n_components
         self._given = self._checked(given) if isinstance(given, Readout) else given
-        self._grams: dict[tuple[str, ...], Gram] = {}
 
     @property
     def is_loaded(self) -> bool:
@@ -249,29 +267,6 @@ class LazyReadout:
             if not isinstance(self._given, Readout):  # another thread may have been first
                 self._given = self._checked(self._given())
             return self._given
-
-    def gram(
-        self,
-        rois: tuple[str, ...] = (),
-        lh_rows: NDArray[np.int64] | None = None,
-        rh_rows: NDArray[np.int64] | None = None,
-    ) -> Gram:
-        """Return the sums over a region's vertices; computed once for every region.
-
-        Parameters
-        ----------
-        rois : tuple of str
-            What the region is remembered as: 0.5 MB each.
-        lh_rows, rh_rows : numpy.ndarray of int64, optional
-            Its rows, as `Readout.gram` takes them.
-
-        Returns
-        -------
-        Gram
-        """
-        if rois not in self._grams:
-            self._grams[rois] = self.load().gram(lh_rows, rh_rows)
-        return self._grams[rois]
 
     def _checked(self, readout: Readout) -> Readout:
         if readout.n_components != self._n_components:
