@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from berg.training.roi_accuracy import summarise_by_roi
+from berg.roi_accuracy import summarise_by_roi
 
 NAN = float("nan")
 

@@ -137,9 +137,11 @@ def test_killed_it_goes_on_and_ends_with_the_same_bytes(nsd_dir, whole, tmp_path
         *("--nsd-dir", str(nsd_dir), "--berg-dir", str(tmp_path), "--quiet"),
     ]
     moments = ("features", "components", "trials_lh", "model")
+    # Each stage's folder by its name: a search through all of them meets some that are just gone.
+    stages = REAL_CARD.files(tmp_path).prepared
     for moment in moments:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        while process.poll() is None and not list(tmp_path.rglob(f".unfinished-{moment}")):
+        while process.poll() is None and not list(stages.glob(f"*/.unfinished-{moment}")):
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         error = process.communicate()[1].decode()

@@ -21,7 +21,7 @@ from berg.cli.group import (
 )
 
 if TYPE_CHECKING:
-    from berg.training.roi_accuracy import RegionAccuracy
+    from berg.roi_accuracy import RegionAccuracy
 
 _nsd_dir_option = click.option(
     "--nsd-dir",
@@ -124,8 +124,8 @@ def test(
 ) -> None:
     """Test encoding models, in and out of distribution; accuracy goes into the metadata."""
     from berg.metadata import load_metadata
+    from berg.roi_accuracy import summarise_by_roi
     from berg.training import evaluate
-    from berg.training.roi_accuracy import summarise_by_roi
 
     tested = evaluate(
         nsd_dir,

@@ -22,11 +22,11 @@ from berg.locks import hold
 from berg.metadata import Metadata, load_metadata, save_metadata
 from berg.model import EncodingModel
 from berg.nsd.survey import survey
+from berg.roi_accuracy import DATASETS
 from berg.scoring import Scores, score_responses
 from berg.toolkit import BERG
 from berg.training.checks import check_sizes, check_test_images, describe_images, sizes_of
 from berg.training.description import (
-    DATASETS,
     add_accuracy,
     describe_data,
     describe_test,

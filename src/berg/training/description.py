@@ -12,7 +12,6 @@ from berg.metadata import Metadata
 from berg.scoring import Scores
 from berg.training.workspace import HEMIS, VERSIONS, Workspace
 
-DATASETS = ("nsdcore", "nsdsynthetic")
 _GAMMA = "NSD-synthetic's stimuli entered the network gamma-corrected, as they were shown"
 
 

@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from berg.metadata import Metadata
-from berg.training.description import DATASETS
-from berg.training.workspace import HEMIS
+
+DATASETS = ("nsdcore", "nsdsynthetic")
+"""The sets of images that models are tested on, by their names in the metadata."""
+
+_HEMIS = ("lh", "rh")
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,11 @@ def summarise_by_roi(metadata: Metadata, least_ceiling: float = 0.1) -> list[Reg
     list of RegionAccuracy
         In the order of the metadata.
     """
-    rois = {hemi: metadata["fmri"][f"{hemi}_fsaverage_rois"] for hemi in HEMIS}
+    rois = {hemi: metadata["fmri"][f"{hemi}_fsaverage_rois"] for hemi in _HEMIS}
     scores = metadata["encoding_models"]
     rows = []
-    for roi in dict.fromkeys(name for hemi in HEMIS for name in rois[hemi]):
-        vertices = {hemi: rois[hemi].get(roi, np.empty(0, np.int64)) for hemi in HEMIS}
+    for roi in dict.fromkeys(name for hemi in _HEMIS for name in rois[hemi]):
+        vertices = {hemi: rois[hemi].get(roi, np.empty(0, np.int64)) for hemi in _HEMIS}
         if n_vertices := sum(map(len, vertices.values())):
             counted = {name: _counted(scores, name, vertices, least_ceiling) for name in DATASETS}
             rows.append(
