@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 _CONNECT_SECONDS = 10  # until a scheduler is given up
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _LOG_VARIABLE = "DASK_LOGGING__DISTRIBUTED"  # read when a worker imports Dask
-_LOGS = ("distributed", "distributed.client", "distributed.gc")  # with levels of their own
+# With levels of their own; tornado's has what Dask's callbacks raise after Ctrl-C.
+_LOGS = ("distributed", "distributed.client", "distributed.gc", "tornado.application")
 
 # What Dask sets in our own environment before it starts a process, and leaves there.
 _CHANGED_VARIABLES = (
@@ -125,7 +126,7 @@ def _local(
         with ExitStack() as leaving:
             try:
                 with dask.config.set(config), _interrupts_wait():
-                    cluster = LocalCluster(  # type: ignore[no-untyped-call]
+                    started = LocalCluster(  # type: ignore[no-untyped-call]
                         n_workers=n_workers,
                         threads_per_worker=n_threads,
                         processes=True,
@@ -137,7 +138,10 @@ def _local(
                         silence_logs=logging.CRITICAL,
                         env=threads,
                     )
-                    workers = leaving.enter_context(cluster)
+                    workers = leaving.enter_context(started)
+                    client = leaving.enter_context(
+                        Client(workers, set_as_default=False)  # type: ignore[no-untyped-call]
+                    )
             except (RuntimeError, OSError) as err:
                 raise ResourceError(
                     "local workers could not be started",
@@ -145,9 +149,6 @@ def _local(
                     do="start fewer of them; in a script, put its calls under "
                     '`if __name__ == "__main__":`, because each worker imports the script',
                 ) from err
-            client = leaving.enter_context(
-                Client(workers, set_as_default=False)  # type: ignore[no-untyped-call]
-            )
             yield Cluster(client, workers.scheduler_address, tell, "They are started again.")
     finally:
         for name, value in before.items():
