@@ -27,7 +27,7 @@ from torch import nn
 
 from berg.atomic import replace_atomically
 from berg.errors import ModelLoadError, ResourceError, warn
-from berg.layout import cache_dir
+from berg.layout import cached_network
 from berg.locks import hold
 
 logger = logging.getLogger(__name__)
@@ -297,7 +297,7 @@ def load_parameters() -> dict[str, torch.Tensor]:
     BERGWarning
         If the cached file holds something else; it is then drawn and written again.
     """
-    path = cache_dir() / f"alexnet_untrained-{FINGERPRINT[:12]}.safetensors"
+    path = cached_network(FINGERPRINT)
     try:
         if not path.exists():
             with hold(path, wait=True):  # of several processes one draws, and the others wait

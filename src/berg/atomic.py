@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from berg.errors import BERGError, ResourceError
+
+TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.part")
+"""Names of the hidden files that take others' places when they are whole."""
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from berg.atomic import write_atomically
 from berg.catalog import DEFAULT_MODEL_ID, find_card
-from berg.layout import cache_dir
+from berg.layout import cached_simulation
 from berg.plotting import check_matplotlib, plot_photograph_responses
 from berg.responses import SavedResponses, check_output_path, save_responses
 from berg.simulation import SIMULATION_VERSION, simulate_subject
@@ -55,7 +55,7 @@ def simulated_berg_dir(show_progress: bool = True) -> Path:
     ResourceError
         If the files cannot be written.
     """
-    berg_dir = cache_dir() / f"simulated-{SIMULATION_VERSION}"
+    berg_dir = cached_simulation(SIMULATION_VERSION)
     files = find_card(DEFAULT_MODEL_ID).files(berg_dir)
     # Both are there or the subject is not whole.
     if not (files.metadata(SUBJECT).is_file() and files.weights_npy(SUBJECT).is_file()):

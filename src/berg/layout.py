@@ -23,6 +23,8 @@ import platformdirs
 
 from berg.errors import InvalidParameterTypeError
 
+_NETWORK, _SIMULATION = "alexnet_untrained-", "simulated-"  # how names in the cache begin
+
 
 def default_berg_dir() -> Path:
     """Return ``$BERG_DIR`` if it is set, else the platform's data directory for berg."""
@@ -35,6 +37,26 @@ def cache_dir() -> Path:
     Only what can be made again lies there: the network's weights, the simulated subject.
     """
     return Path(os.environ.get("BERG_CACHE_DIR") or platformdirs.user_cache_path("berg"))
+
+
+def cached_network(fingerprint: str) -> Path:
+    """Where the weights of the untrained network are kept that has this fingerprint."""
+    return cache_dir() / f"{_NETWORK}{fingerprint[:12]}.safetensors"
+
+
+def cached_simulation(version: int) -> Path:
+    """Return the berg_dir of the demo's simulated subject, apart from any real model."""
+    return cache_dir() / f"{_SIMULATION}{version}"
+
+
+def cached_networks() -> list[Path]:
+    """Return the networks that are cached, of this version of berg and of others."""
+    return sorted(cache_dir().glob(f"{_NETWORK}*.safetensors"))
+
+
+def cached_simulations() -> list[Path]:
+    """Return the simulated subjects' berg_dirs that are cached, of all versions of berg."""
+    return sorted(cache_dir().glob(f"{_SIMULATION}*"))
 
 
 def as_berg_dir(berg_dir: str | os.PathLike[str] | None) -> Path:
@@ -99,6 +121,11 @@ class ModelFiles:
     def metadata(self, subject: int) -> Path:
         """Metadata of a subject."""
         return self.root / "metadata" / f"metadata_subject-{subject:02d}.npy"
+
+    @property
+    def plots(self) -> Path:
+        """Folder of the published accuracy plots."""
+        return self.root / "encoding_models_accuracy"
 
     @property
     def prepared(self) -> Path:

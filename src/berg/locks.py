@@ -65,6 +65,18 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
         held.release()
 
 
+def is_free(path: Path) -> bool:
+    """Whether no process holds the lock of a file or folder, as far as can be told now."""
+    lock_file = path.with_name(f".{path.name}.lock")
+    if not lock_file.exists():
+        return True
+    try:
+        with FileLock(lock_file, timeout=0):
+            return True
+    except (Timeout, OSError):
+        return False
+
+
 def _this_process() -> dict[str, str | int]:
     return {
         "pid": os.getpid(),

@@ -1,4 +1,4 @@
-"""Commands about models: demo, list, describe, metadata, convert."""
+"""Commands about models: demo, list, describe, cite, metadata, convert."""
 
 from __future__ import annotations
 
@@ -52,6 +52,22 @@ def describe(model_id: str) -> None:
     from berg.catalog import find_card
 
     click.echo(find_card(model_id))
+
+
+@main.command()
+@click.argument("model_id", default=DEFAULT_MODEL_ID)
+@click.option("--bibtex", is_flag=True, help="Print entries for BibTeX.")
+def cite(model_id: str, bibtex: bool) -> None:
+    """Print what to cite when a model is used."""
+    from berg.catalog import find_card
+    from berg.citing import as_bibtex, as_text, list_citations
+
+    for citation in list_citations(find_card(model_id)):
+        if bibtex:
+            click.echo(f"% {citation['for']}\n{as_bibtex(citation)}\n")
+        else:
+            click.secho(f"{citation['for']}:", bold=True)
+            click.echo(f"  {as_text(citation)}\n")
 
 
 @main.command()

@@ -1,0 +1,176 @@
+"""What is on the disk, and what may be deleted: everything else stays."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from berg.cli import main
+from berg.errors import ResourceError
+from berg.inventory import Freeable, free, n_bytes_of, take_inventory
+from berg.locks import hold
+from conftest import MODEL_ID, tiny_card
+
+HOURS = 3600
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> Path:
+    """A cache with a network, a simulated subject and a file that is not berg's."""
+    cache = tmp_path / "own_cache"
+    cache.mkdir()
+    monkeypatch.setenv("BERG_CACHE_DIR", str(cache))
+    (cache / "alexnet_untrained-0123456789ab.safetensors").write_bytes(b"n" * 1000)
+    (cache / "simulated-1" / "encoding_models").mkdir(parents=True)
+    (cache / "simulated-1" / "encoding_models" / "w.npy").write_bytes(b"s" * 200)
+    (cache / "thesis.docx").write_bytes(b"years of work")
+    return cache
+
+
+def run(*arguments, code=0, **options):
+    result = CliRunner().invoke(main, list(map(str, arguments)), **options)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_a_subject_is_there_in_its_forms(tiny):
+    files = tiny_card().files(tiny.berg_dir)
+    files.weights_safetensors(1).write_bytes(b"x" * 77)
+    files.metadata(3).write_bytes(b"damaged")
+    files.plots.mkdir()
+    (files.plots / "nsdcore.png").write_bytes(b"x" * 5)
+    for name, size in (("lh", 10), ("rh", 20)):
+        path = files.predictions(1, name, "test")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+    found = take_inventory(tiny.berg_dir)
+    first, third = found.subjects
+    assert first.bytes == {
+        "npy": tiny.weights_npy.stat().st_size,
+        "safetensors": 77,
+        "metadata": tiny.metadata_npy.stat().st_size,
+        "predictions": 30,
+    }
+    assert (first.subject, first.simulated) == (1, False)
+    assert (third.subject, third.simulated, third.bytes) == (3, None, {"metadata": 7})
+    assert found.plots == {MODEL_ID: (1, 5)}
+
+
+def test_a_simulated_subject_is_called_so(tiny, tiny_metadata):
+    from berg.metadata import save_metadata
+
+    save_metadata(tiny.metadata_npy, tiny_metadata | {"provenance": {"simulated": True}})
+    (only,) = take_inventory(tiny.berg_dir).subjects
+    assert only.simulated
+    assert run("status", "--berg-dir", tiny.berg_dir).output.count("SIMULATED") == 1
+
+
+def test_an_absent_berg_dir_has_nothing_and_says_how_to_begin(tmp_path, own_cache):
+    assert take_inventory(tmp_path / "none").subjects == []
+    output = run("status", "--berg-dir", tmp_path / "none").output
+    assert "does not exist" in output
+    assert "berg download" in output
+    assert not (tmp_path / "none").exists()
+
+
+def test_status_as_json_has_bytes(tiny):
+    told = json.loads(run("status", "--json", "--berg-dir", tiny.berg_dir).output)
+    assert told["berg_dir"] == str(tiny.berg_dir)
+    assert told["subjects"][0]["bytes"]["npy"] == tiny.weights_npy.stat().st_size
+
+
+def test_cleaning_frees_the_cache_and_nothing_else(tiny, own_cache):
+    training = tiny_card().files(tiny.berg_dir).prepared / "subject-01" / "features"
+    training.mkdir(parents=True)
+    (training / "features.npy").write_bytes(b"f" * 300)
+    kept = {path: path.read_bytes() for path in (tiny.weights_npy, tiny.metadata_npy)}
+    told = run("clean", "--dry-run", "--berg-dir", tiny.berg_dir).output
+    assert "1.2 kB" in told
+    assert (own_cache / "simulated-1").is_dir()  # so far it was only said
+    assert run("clean", "--yes", "--berg-dir", tiny.berg_dir).output.endswith("freed 1.2 kB\n")
+    assert [path.name for path in own_cache.iterdir() if path.suffix != ".lock"] == ["thesis.docx"]
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert (training / "features.npy").is_file()
+    assert run("clean", "--training", "--yes", "--berg-dir", tiny.berg_dir).output.endswith(
+        "freed 300 B\n"
+    )
+    assert not training.exists()
+    assert "nothing to free" in run("clean", "--berg-dir", tiny.berg_dir).output
+
+
+def test_cleaning_asks(tiny, own_cache):
+    run("clean", "--berg-dir", tiny.berg_dir, input="n\n", code=1)
+    assert (own_cache / "simulated-1").is_dir()
+    run("clean", "--berg-dir", tiny.berg_dir, input="y\n")
+    assert not (own_cache / "simulated-1").exists()
+
+
+def test_what_a_process_uses_stays(tiny, own_cache):
+    prepared = tiny_card().files(tiny.berg_dir).prepared
+    for name in ("subject-02", "shared_features-0123"):
+        (prepared / name).mkdir(parents=True)
+        (prepared / name / "x.npy").write_bytes(b"x")
+    with hold(prepared / "subject-02"):  # as `berg train` does, which reads the shared ones too
+        result = run("clean", "--training", "--yes", "--berg-dir", tiny.berg_dir)
+    assert result.stderr.count("kept, a process is at work on it") == 2
+    assert (prepared / "subject-02" / "x.npy").is_file()
+    assert (prepared / "shared_features-0123" / "x.npy").is_file()
+    assert not (own_cache / "simulated-1").exists()
+
+
+def test_what_killed_processes_left_is_found_once_it_lies_idle(tiny, own_cache):
+    weights = tiny.weights_npy.parent
+    left = [
+        weights / f".{tiny.weights_npy.name}.0123456789abcdef.part",
+        tiny.berg_dir / "model_training_datasets" / "a" / ".unfinished-features" / "f.npy",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"l" * 40)
+
+    def found():
+        each = take_inventory(tiny.berg_dir).caches
+        return {one.path for one in each if "killed" in one.what}
+
+    assert found() == set()  # someone may be writing
+    old = os.stat(weights).st_mtime - 2 * HOURS
+    for path in (*left, left[1].parent):
+        os.utime(path, (old, old))
+    assert found() == {left[0], left[1].parent}
+
+
+def test_links_are_deleted_and_not_followed(tmp_path):
+    real = tmp_path / "real"
+    real.mkdir()
+    (real / "w.npy").write_bytes(b"w" * 500)
+    link = tmp_path / "link"
+    link.symlink_to(real)
+    assert n_bytes_of(link) < 500 == n_bytes_of(real)
+    assert free(Freeable("a link", link, 0))
+    assert not link.is_symlink()
+    assert (real / "w.npy").is_file()
+
+
+def test_no_permission_is_said(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("shutil.rmtree", refuse)  # root, as whom tests may run, is refused nothing
+    with pytest.raises(ResourceError, match=r"cannot be deleted\n.*Permission denied"):
+        free(Freeable("something", tmp_path, 1))
+
+
+def test_sizes_of_folders_are_the_sum_of_their_files(tmp_path):
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(0, 1000, 5)
+    for number, size in enumerate(sizes):
+        path = tmp_path / "a" / ("b" * number) / f"{number}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+    assert n_bytes_of(tmp_path) == sizes.sum()
+    assert n_bytes_of(tmp_path / "none") == 0
