@@ -3,9 +3,11 @@
 # make check  lint, format, types, layering
 # make bench  compare with the reference pipeline, side by side
 #
+# The tests run in two processes; more, where there is memory (4 GB each): make test TESTS_AT_ONCE=4
 # PyTorch's CPU build, where pip would fetch a larger one: make demo PIP_ARGS="--index-url ..."
 PYTHON ?= python3
 PIP_ARGS ?=
+TESTS_AT_ONCE ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -15,7 +17,7 @@ demo: $(INSTALLED)
 	$(BIN)/berg demo
 
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff check

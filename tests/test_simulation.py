@@ -276,7 +276,7 @@ def test_a_simulated_subject_replaces_a_simulated_one_and_its_converted_weights(
         {"simulated npy"},
         {"simulated npy", "simulated metadata", "safetensors"},
     ],
-    ids=" + ".join,
+    ids=lambda names: " + ".join(sorted(names)),
 )
 def test_what_may_be_real_is_never_replaced(tmp_path, copied, metadata, real):
     files = CARD.files(tmp_path)
