@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import click
@@ -67,7 +69,7 @@ def download(
     if dry_run:
         return
     if plan.to_fetch and not yes:
-        if not sys.stdin.isatty():
+        if not _can_ask():
             raise click.UsageError("nobody can be asked here: agree to the terms with --yes")
         click.confirm("Agree, and fetch?", abort=True)
     carry_out(plan, show_progress=not quiet, tell=_tell)
@@ -87,10 +89,15 @@ def verify(quiet: bool, berg_dir: Path | None) -> None:
 
     root = as_berg_dir(berg_dir)
     found = verify_files(root, show_progress=not quiet)
-    for each in found:
-        status = click.style(f"{each.status:<10}", fg=_COLOURS[each.status])
-        detail = f"  ({each.detail})" if each.detail else ""
-        click.echo(f"{status}{each.path.relative_to(root)}{detail}")
+    if not found:
+        click.echo(f"{root} has no files of models")
+        return
+    for folder, files in groupby(found, key=attrgetter("folder")):
+        click.echo(folder)
+        for each in files:
+            status = click.style(f"{each.status:<10}", fg=_COLOURS[each.status])
+            detail = f"  ({each.detail})" if each.detail else ""
+            click.echo(f"  {status}{each.path.relative_to(folder)}{detail}")
     faults = [each for each in found if each.is_fault]
     n_ok = sum(each.status == "ok" for each in found)
     click.echo(
@@ -100,3 +107,7 @@ def verify(quiet: bool, berg_dir: Path | None) -> None:
     if faults:
         click.echo("`berg download --force` fetches them again", err=True)
         raise click.exceptions.Exit(1)
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty()

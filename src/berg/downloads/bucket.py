@@ -258,7 +258,8 @@ class Bucket:
         """Translate an answer that is an error."""
         status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         code = str(err.response.get("Error", {}).get("Code", ""))
-        got = f"{code} (HTTP {status}) from {self.endpoint_url}"
+        said = "" if code in ("", str(status)) else f" ({code})"
+        got = f"HTTP {status}{said} from {self.endpoint_url}"
         if status in _FOR_NOW or code in _FOR_NOW_CODES:
             return TransientError(
                 f"{self.url(key)} cannot be had at the moment",

@@ -16,7 +16,7 @@ from berg.downloads.checksums import FileHashes, RemoteFile
 from berg.downloads.fetching import fetch_verified
 from berg.downloads.manifest import Record, forget, load_manifest, record
 from berg.downloads.pace import Pace
-from berg.downloads.parts import discard_part
+from berg.downloads.parts import discard_part, remove_file
 from berg.downloads.plan import DownloadPlan, PlannedFile, files_differ, plan_download
 from berg.downloads.present import Present, conversion_is_stale, examine
 from berg.downloads.wanted import Kind
@@ -206,7 +206,7 @@ def _fetch_file(placing: _Placing, count: Callable[[int], object]) -> None:
     """Fetch one file, or find that another process has."""
     plan, file, path = placing.plan, placing.file, placing.path
     with hold(path, wait=True, tell=placing.tell):  # one process fetches, and the others wait
-        if path.exists():
+        if os.path.exists(path):
             present = examine(file.wanted, file.remote, placing.known, plan.files, lambda n: None)
             if present is not None and present.difference is None and present.hashes is not None:
                 count(file.remote.n_bytes - file.n_done)
@@ -242,7 +242,7 @@ def _replace_conversion(placing: _Placing) -> None:
     if not placing.plan.force:
         difference = f"beside {converted.name}, which was made from other weights"
         raise files_differ([(placing.path, Present(None, difference))], placing.plan)
-    converted.unlink(missing_ok=True)
+    remove_file(converted)
     placing.tell(
         f"{converted} is removed: it was made from the weights that are replaced; "
         "`berg convert` makes it again"

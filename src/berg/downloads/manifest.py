@@ -85,7 +85,7 @@ def load_manifest(folder: Path) -> dict[str, Record]:
     path = folder / MANIFEST_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as err:
         raise ResourceError(

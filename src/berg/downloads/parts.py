@@ -176,8 +176,25 @@ class PartFile:
 def discard_part(target: Path) -> None:
     """Remove what there is of an unfinished download."""
     for path in (_journal_path(target), _part_path(target)):
-        with suppress(FileNotFoundError):
-            path.unlink()
+        remove_file(path)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file if it is there.
+
+    Raises
+    ------
+    ResourceError
+        If it cannot be removed.
+    """
+    try:
+        path.unlink()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as err:
+        raise ResourceError(
+            f"{path} cannot be removed", got=str(err), do="remove it yourself, or its folder"
+        ) from err
 
 
 def count_done(target: Path, remote: RemoteFile) -> int:
@@ -202,7 +219,7 @@ def _done(target: Path, remote: RemoteFile) -> list[tuple[int, int]] | None:
     head, done = _read_journal(_journal_path(target))
     try:
         size = _part_path(target).stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return None
     if head != {"format": _FORMAT, **_identity(remote)} or size != remote.n_bytes:
         return None
@@ -214,7 +231,7 @@ def _read_journal(path: Path) -> tuple[object, list[tuple[int, int]]]:
     try:
         first, *lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         head = json.loads(first)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None, []
     ranges: list[tuple[int, int]] = []
     for line in lines:

@@ -107,6 +107,8 @@ class DownloadPlan:
         for name, file in zip(names, self.planned, strict=True):
             size = show_bytes(file.remote.n_bytes)
             lines.append(f"  {name:<{width}}  {size:>9}  {self._what_happens(file)}")
+        if not self.to_fetch:
+            return [*lines, "", "Nothing to fetch"]
         free = free_disk_bytes(self.files.root)
         lines += [
             "",
@@ -198,7 +200,7 @@ def plan_download(
         remotes[each.path] = bucket.find(key_of(files, each.path))
 
     run_in_threads(find, wanted, bucket.pace.n_threads)
-    there = sum(each.path.stat().st_size for each in wanted if each.path.is_file())
+    there = sum(os.path.getsize(each.path) for each in wanted if os.path.isfile(each.path))
     planned = []
     with tqdm(
         total=there,

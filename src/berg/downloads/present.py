@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def examine(
     ResourceError
         If it cannot be read.
     """
-    if not wanted.path.exists():
+    if not os.path.exists(wanted.path):
         difference = _conversion_difference(wanted, remote, known, files)
         return None if difference is None else Present(None, difference)
     hashes = hash_file(wanted.path, remote.uploaded_part_bytes, count)
@@ -77,7 +78,7 @@ def examine(
 def conversion_is_stale(npy: Path, sha256: str) -> bool:
     """Tell whether the `.safetensors` beside weights is of others than those of this SHA-256."""
     converted = npy.with_suffix(".safetensors")
-    if not converted.exists():
+    if not os.path.exists(converted):
         return False
     from berg.converted import read_info  # loads torch
 
@@ -111,7 +112,7 @@ def _conversion_difference(
     if wanted.kind != "weights" or wanted.subject is None:
         return None
     converted = files.weights_safetensors(wanted.subject)
-    if not converted.exists():
+    if not os.path.exists(converted):
         return None
     from berg.converted import read_info  # loads torch
 

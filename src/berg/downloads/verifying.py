@@ -17,6 +17,7 @@ from berg.errors import FileFormatError, InvalidParameterError
 from berg.layout import MANIFEST_NAME, METADATA_FOLDER, WEIGHTS_FOLDER, as_berg_dir
 
 Status = Literal["ok", "damaged", "missing", "no record"]
+_Outcome = tuple[Status, str]  # and the detail
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class VerifiedFile:
 
     Parameters
     ----------
+    folder : Path
+        Of the model.
     path : Path
     status : {"ok", "damaged", "missing", "no record"}
         ``"no record"`` is no fault: the file was not downloaded by berg.
@@ -32,6 +35,7 @@ class VerifiedFile:
         In a few words; empty for ``"ok"``.
     """
 
+    folder: Path
     path: Path
     status: Status
     detail: str = ""
@@ -82,7 +86,7 @@ def verify(
     folders = _model_folders(root)
     manifests = {folder: load_manifest(folder) for folder in folders}
     recorded = [folder / name for folder, known in manifests.items() for name in known]
-    total = sum(path.stat().st_size for path in recorded if path.is_file())
+    total = sum(os.path.getsize(path) for path in recorded if os.path.isfile(path))
     with tqdm(
         total=total,
         desc="Verifying",
@@ -93,9 +97,9 @@ def verify(
         checked: list[VerifiedFile] = []
         for folder, known in manifests.items():
             files = {folder / name: entry for name, entry in known.items()}
-            results = [_check(path, entry, bar.update) for path, entry in files.items()]
-            results += _check_others(folder, files)
-            checked += sorted(results, key=lambda each: each.path)
+            outcomes = {path: _check(path, entry, bar.update) for path, entry in files.items()}
+            outcomes.update(_check_others(folder, files))
+            checked += (VerifiedFile(folder, path, *outcomes[path]) for path in sorted(outcomes))
     return checked
 
 
@@ -106,46 +110,44 @@ def _model_folders(root: Path) -> list[Path]:
     return sorted(folder for folder in with_manifest | known if folder.is_dir())
 
 
-def _check(path: Path, known: Record, count: Callable[[int], object]) -> VerifiedFile:
+def _check(path: Path, known: Record, count: Callable[[int], object]) -> _Outcome:
     """Compare a file with its record."""
-    if not path.is_file():
-        return VerifiedFile(path, "missing", "it was downloaded, and is gone")
+    if not os.path.isfile(path):
+        return "missing", "it was downloaded, and is gone"
     if (n_bytes := path.stat().st_size) != known.n_bytes:
         count(n_bytes)
-        return VerifiedFile(path, "damaged", f"{n_bytes:,} bytes, not {known.n_bytes:,}")
+        return "damaged", f"{n_bytes:,} bytes, not {known.n_bytes:,}"
     sha256 = hash_file(path, count=count).sha256
     if sha256 != known.sha256:
-        detail = f"SHA-256 {sha256[:16]}…, not {known.sha256[:16]}…"
-        return VerifiedFile(path, "damaged", detail)
-    return VerifiedFile(path, "ok")
+        return "damaged", f"SHA-256 {sha256[:16]}…, not {known.sha256[:16]}…"
+    return "ok", ""
 
 
-def _check_others(folder: Path, recorded: dict[Path, Record]) -> Iterator[VerifiedFile]:
+def _check_others(folder: Path, recorded: dict[Path, Record]) -> Iterator[tuple[Path, _Outcome]]:
     """Look at weights and metadata without a record, and at converted weights."""
     for name in (WEIGHTS_FOLDER, METADATA_FOLDER):
         for path in (folder / name).glob("*_subject-*.npy"):
             if path not in recorded and not path.name.startswith("."):
-                yield VerifiedFile(path, "no record", "not downloaded by berg, or trained here")
+                yield path, ("no record", "not downloaded by berg, or trained here")
     for path in (folder / WEIGHTS_FOLDER).glob("weights_subject-*.safetensors"):
-        yield _check_converted(path, recorded.get(path.with_suffix(".npy")))
+        yield path, _check_converted(path, recorded.get(path.with_suffix(".npy")))
 
 
-def _check_converted(path: Path, npy_record: Record | None) -> VerifiedFile:
+def _check_converted(path: Path, npy_record: Record | None) -> _Outcome:
     """Look whether converted weights belong to the `.npy`."""
     from berg.converted import read_info  # loads torch
 
     try:
         made_from = read_info(path)["source_sha256"]
     except FileFormatError as err:
-        return VerifiedFile(path, "damaged", str(err).splitlines()[0].removeprefix(f"{path} "))
+        return "damaged", str(err).splitlines()[0].removeprefix(f"{path} ")
     npy = path.with_suffix(".npy")
     if npy_record is not None:
         sha256 = npy_record.sha256
     elif npy.is_file():
         sha256 = hash_file(npy).sha256
     else:
-        return VerifiedFile(path, "no record", "the .npy that it was made from is not there")
+        return "no record", "the .npy that it was made from is not there"
     if made_from != sha256:
-        detail = "not made from the .npy beside it: run `berg convert --force`, or delete it"
-        return VerifiedFile(path, "damaged", detail)
-    return VerifiedFile(path, "ok", f"made from {npy.name}")
+        return "damaged", "not made from the .npy: run `berg convert --force`, or delete it"
+    return "ok", f"made from {npy.name}"
