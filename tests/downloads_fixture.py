@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 
 import berg
 from berg.downloads import pace
@@ -21,8 +24,15 @@ QUICK = pace.Pace(
     connect_seconds=2,
     read_seconds=0.5,
 )
+_JSON, _load_file = JSONFileLoader(), JSONFileLoader.load_file  # before it is replaced
 OBJECTS = some_objects()
 OF_SUBJECT_1 = {WEIGHTS, METADATA, f"{PLOTS}/r2_subject-01.png", f"{PLOTS}/average.svg"}
+
+
+@cache
+def _load_json(path: str) -> Any:
+    """Read a file of the S3 client once for all tests: they make a hundred clients."""
+    return _load_file(_JSON, path)
 
 
 @pytest.fixture
@@ -31,6 +41,7 @@ def s3(s3_server, monkeypatch) -> S3:
     s3_server.reset(OBJECTS)
     monkeypatch.setenv("BERG_ENDPOINT_URL", s3_server.url)
     monkeypatch.setattr(pace, "DEFAULT", QUICK)
+    monkeypatch.setattr("botocore.loaders.JSONFileLoader.load_file", lambda self, p: _load_json(p))
     return s3_server
 
 
