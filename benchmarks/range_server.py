@@ -17,10 +17,10 @@ from urllib.parse import parse_qs, urlsplit
 from berg.downloads.checksums import hash_file
 
 LISTING = (
-    '<?xml version="1.0" encoding="UTF-8"?>'
-    '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
-    "<KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>"
-).encode()
+    b'<?xml version="1.0" encoding="UTF-8"?>'
+    b'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+    b"<KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>"
+)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -51,9 +51,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         size = self.path_on_disk.stat().st_size
         start, stop, status = 0, size, 200
-        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if found:
-            start, stop, status = int(found[1]), min(int(found[2]) + 1, size), 206
+            start, stop, status = int(found[1]), min(int(found[2] or size - 1) + 1, size), 206
         if "partNumber" in parse_qs(url.query):
             stop, status = min(self.part_bytes, size), 206
         headers = {

@@ -174,7 +174,12 @@ def test_two_hundred_faults_end_in_good_files_or_clear_errors(proxy, tmp_path, m
         else:
             outcomes[result.output.partition("Error: ")[2].split("\n")[0].split(" ", 1)[1]] += 1
             assert "\n  got:" in result.output
-    assert outcomes["complete"] >= 3, outcomes
+    n_complete = outcomes["complete"]
+    print(  # for `make bench`
+        f"\n{proxy.n_faults} faults: {n_complete} complete downloads, "
+        f"{outcomes.total() - n_complete} clear errors"
+    )
+    assert n_complete >= 3, outcomes
     assert {fault.kind for request in proxy.requests if (fault := request.fault)} >= {
         *pass_on,
         "flip",
