@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from berg.errors import ResourceError
 
@@ -102,44 +104,89 @@ def hash_file(
     S3's ETag of an upload in parts is the MD5 of the parts' MD5s (as bytes, one after the other),
     a hyphen and their number. It is nowhere promised, but has always been so.
     """
-    try:
-        return _hash_file(path, uploaded_part_bytes, count)
-    except OSError as err:
-        raise ResourceError(
-            f"{path} cannot be read",
-            got=str(err),
-            accepted="a file that you may read",
-            do="check its permissions, and the disk",
-        ) from err
+    with HashedFile(path, uploaded_part_bytes) as hashed:
+        while n_new := hashed.read_on():
+            count(n_new)
+        return hashed.hashes()
 
 
-def _hash_file(
-    path: Path, uploaded_part_bytes: int | None, count: Callable[[int], object]
-) -> FileHashes:
-    sha256, md5 = hashlib.sha256(), _md5()
-    part_digests: list[bytes] = []
-    n_bytes = n_in_part = 0
-    # Both let other threads run, so the second is done while the first is.
-    with path.open("rb") as file, ThreadPoolExecutor(1) as other:
-        while piece := file.read(_READ_BYTES):
-            all_of_it = other.submit(sha256.update, piece)
-            rest = memoryview(piece)
-            while uploaded_part_bytes and n_in_part + len(rest) >= uploaded_part_bytes:
-                head = uploaded_part_bytes - n_in_part
-                md5.update(rest[:head])
-                part_digests.append(md5.digest())
-                md5, rest, n_in_part = _md5(), rest[head:], 0
-            md5.update(rest)
-            n_in_part += len(rest)
-            all_of_it.result()
-            n_bytes += len(piece)
-            count(len(piece))
-    if uploaded_part_bytes is None:
-        return FileHashes(n_bytes, sha256.hexdigest(), md5.hexdigest())
-    if n_in_part:
-        part_digests.append(md5.digest())
-    etag = f"{_md5(b''.join(part_digests)).hexdigest()}-{len(part_digests)}"
-    return FileHashes(n_bytes, sha256.hexdigest(), etag)
+class HashedFile:
+    """The checksums of a file, as far as it has been read; it may still grow.
+
+    Parameters
+    ----------
+    path : Path
+    uploaded_part_bytes : int, optional
+        As for `hash_file`.
+
+    Raises
+    ------
+    ResourceError
+        If it cannot be read; so do its methods.
+    """
+
+    def __init__(self, path: Path, uploaded_part_bytes: int | None = None) -> None:
+        self._path, self._part_bytes = path, uploaded_part_bytes
+        self._sha256, self._md5 = hashlib.sha256(), _md5()
+        self._part_digests: list[bytes] = []
+        self.n_bytes = self._n_in_part = 0
+        # Both hashes let other threads run, so the second is done while the first is.
+        self._other = ThreadPoolExecutor(1)
+        with self._told():
+            self._file = path.open("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._other.shutdown()
+
+    def read_on(self, stop: int | None = None) -> int:
+        """Read the next few MB, but no further than `stop`.
+
+        Returns
+        -------
+        int
+            Bytes that were read; 0 at the end.
+        """
+        wanted = _READ_BYTES if stop is None else min(_READ_BYTES, stop - self.n_bytes)
+        with self._told():
+            piece = self._file.read(max(wanted, 0))
+        all_of_it = self._other.submit(self._sha256.update, piece)
+        self._update_md5(memoryview(piece))
+        all_of_it.result()
+        self.n_bytes += len(piece)
+        return len(piece)
+
+    def hashes(self) -> FileHashes:
+        """Return the checksums of what was read."""
+        etag = self._md5.hexdigest()
+        if self._part_bytes is not None:
+            digests = self._part_digests + [self._md5.digest()] * (self._n_in_part > 0)
+            etag = f"{_md5(b''.join(digests)).hexdigest()}-{len(digests)}"
+        return FileHashes(self.n_bytes, self._sha256.hexdigest(), etag)
+
+    def _update_md5(self, rest: memoryview) -> None:
+        while self._part_bytes and self._n_in_part + len(rest) >= self._part_bytes:
+            head = self._part_bytes - self._n_in_part
+            self._md5.update(rest[:head])
+            self._part_digests.append(self._md5.digest())
+            self._md5, rest, self._n_in_part = _md5(), rest[head:], 0
+        self._md5.update(rest)
+        self._n_in_part += len(rest)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as err:
+            raise ResourceError(
+                f"{self._path} cannot be read",
+                got=str(err),
+                accepted="a file that you may read",
+                do="check its permissions, and the disk",
+            ) from err
 
 
 def _md5(content: bytes = b"") -> hashlib._Hash:

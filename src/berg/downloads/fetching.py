@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from berg.downloads.bucket import Bucket, ReplacedError, TransientError
-from berg.downloads.checksums import FileHashes, RemoteFile, hash_file
+from berg.downloads.checksums import FileHashes, HashedFile, RemoteFile
 from berg.downloads.parts import PartFile, discard_part
-from berg.downloads.threads import run_in_threads
+from berg.downloads.threads import Task, run_in_threads
 from berg.errors import ChecksumError
 
 logger = logging.getLogger(__name__)
 
+_HASH_SECONDS = 0.02  # between looks whether more has come
 Count = Callable[[int], object]
 
 
@@ -65,7 +66,7 @@ def fetch_verified(
             n_counted = n_done
 
         try:
-            part = _fetch(bucket, remote, target, show)
+            part, hashes = _fetch(bucket, remote, target, show)
         except ReplacedError:
             if was_replaced:
                 raise
@@ -73,7 +74,6 @@ def fetch_verified(
             logger.info("%s was replaced; it is fetched from its start", bucket.url(remote.key))
             remote = bucket.find(remote.key)
         else:
-            hashes = hash_file(part, remote.uploaded_part_bytes)
             difference = hashes.difference(remote)
             if difference is None:
                 if not remote.has_checksum:
@@ -97,29 +97,42 @@ def fetch_verified(
         show(0)
 
 
-def _fetch(bucket: Bucket, remote: RemoteFile, target: Path, show: Callable[[int], object]) -> Path:
-    """Fetch what is missing of an object."""
+def _fetch(
+    bucket: Bucket, remote: RemoteFile, target: Path, show: Callable[[int], object]
+) -> tuple[Path, FileHashes]:
+    """Fetch what is missing of an object, and hash what has come meanwhile."""
     pace = bucket.pace
     with PartFile(target, remote) as part:
-        run_in_threads(
-            partial(_fetch_range, bucket, remote, part),
-            part.missing(pace.part_bytes),
-            pace.n_threads,
-            lambda: show(part.n_done),
-        )
+        with HashedFile(part.path, remote.uploaded_part_bytes) as hashed:
+            tasks: list[Task] = [partial(_hash_behind, hashed, part, remote.n_bytes)]
+            tasks += (
+                partial(_fetch_range, bucket, remote, part, start, stop)
+                for start, stop in part.missing(pace.part_bytes)
+            )
+            run_in_threads(tasks, pace.n_threads + 1, lambda: show(part.n_done))
+            hashes = hashed.hashes()
         part.sync()
-        return part.path
+        return part.path, hashes
+
+
+def _hash_behind(
+    hashed: HashedFile, part: PartFile, n_bytes: int, stop_event: threading.Event
+) -> None:
+    """Hash the file from its start, as far as it has come, until it is whole."""
+    while hashed.n_bytes < n_bytes and not stop_event.is_set():
+        if not hashed.read_on(part.n_from_start()):
+            stop_event.wait(_HASH_SECONDS)
 
 
 def _fetch_range(
     bucket: Bucket,
     remote: RemoteFile,
     part: PartFile,
-    wanted: tuple[int, int],
+    start: int,
+    stop: int,
     stop_event: threading.Event,
 ) -> None:
     """Fetch a range, going on where a connection left it."""
-    start, stop = wanted
     n_failed, waits = 0, bucket.pace.waits()
     while start < stop:
         before = start

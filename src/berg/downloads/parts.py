@@ -94,6 +94,8 @@ class PartFile:
             raise self._not_writable(err) from err
         self._done = done
         self.n_done = sum(stop - start for start, stop in done)
+        # Runs of bytes that have come, each from its start and from its end.
+        self._stops, self._starts = dict(done), {stop: start for start, stop in done}
 
     def __enter__(self) -> Self:
         return self
@@ -137,7 +139,18 @@ class PartFile:
             except OSError as err:
                 raise self._not_writable(err) from err
             self.n_done += len(chunk)
+            stop = start + len(chunk)
+            run = self._starts.pop(start, start)
+            self._stops[run], self._starts[stop] = stop, run
             return True
+
+    def n_from_start(self) -> int:
+        """Return up to where the file has all of its bytes."""
+        with self._lock:
+            stop = 0
+            while stop in self._stops:
+                stop = self._stops[stop]
+            return stop
 
     def sync(self) -> None:
         """Have all of it on the disk, or a power cut may leave a final name on an empty file."""

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -196,10 +197,10 @@ def plan_download(
     wanted = want(bucket, files, numbers, kinds)
     remotes: dict[Path, RemoteFile] = {}
 
-    def find(each: Wanted, stop: threading.Event) -> None:
-        remotes[each.path] = bucket.find(key_of(files, each.path))
+    def find(path: Path, stop: threading.Event) -> None:
+        remotes[path] = bucket.find(key_of(files, path))
 
-    run_in_threads(find, wanted, bucket.pace.n_threads)
+    run_in_threads((partial(find, each.path) for each in wanted), bucket.pace.n_threads)
     there = sum(os.path.getsize(each.path) for each in wanted if os.path.isfile(each.path))
     planned = []
     with tqdm(

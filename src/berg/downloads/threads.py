@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
-_Task = TypeVar("_Task")
+Task = Callable[[threading.Event], None]
 _GLANCE_SECONDS = 0.1
 
 
 def run_in_threads(
-    work: Callable[[_Task, threading.Event], None],
-    tasks: Iterable[_Task],
+    tasks: Iterable[Task],
     n_threads: int,
     glance: Callable[[], object] = lambda: None,
 ) -> None:
@@ -21,9 +19,8 @@ def run_in_threads(
 
     Parameters
     ----------
-    work : callable
-        Called with a task, and with an event that is set when the work is to end.
-    tasks : iterable
+    tasks : iterable of callable
+        Begun in order; each is called with an event that is set when it is to end.
     n_threads : int
     glance : callable
         Called about ten times a second, by the calling thread.
@@ -44,7 +41,7 @@ def run_in_threads(
             except IndexError:
                 return
             try:
-                work(task, stop)
+                task(stop)
             except BaseException as err:  # noqa: BLE001 - raised in the calling thread
                 errors.append(err)
                 stop.set()
