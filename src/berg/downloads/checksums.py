@@ -133,7 +133,8 @@ class HashedFile:
         # Both hashes let other threads run, so the second is done while the first is.
         self._other = ThreadPoolExecutor(1)
         with self._told():
-            self._file = path.open("rb")
+            # Without a buffer, which would hold bytes from beyond `stop`, as they were then.
+            self._file = path.open("rb", buffering=0)
 
     def __enter__(self) -> Self:
         return self
