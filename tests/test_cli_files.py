@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from berg.cli import main
 from conftest import MODEL_ID, REAL_CARD
 from downloads_fixture import OBJECTS, OF_SUBJECT_1, berg_dir, found, proxy, s3, whole
-from s3_fixture import METADATA, WEIGHTS
+from s3_fixture import METADATA, PLOTS, WEIGHTS
 
 __all__ = ["berg_dir", "proxy", "s3"]  # fixtures
 
@@ -106,6 +106,15 @@ def test_other_files_need_force(s3, run, berg_dir):
     assert "--force" in result.stderr
     run("download", "--subject", 1, "--yes", "--quiet", "--force")
     assert found(berg_dir) == whole(OF_SUBJECT_1)
+
+
+def test_own_plots_are_kept_and_told(s3, run, berg_dir):
+    own = berg_dir / PLOTS / "average.svg"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"drawn here")
+    result = run("download", "--subject", 1, "--yes", "--quiet")
+    assert "All 4 files are there, as the bucket has them, but for 1 that are kept" in result.stdout
+    assert own.read_bytes() == b"drawn here"
 
 
 def test_verify_tells_each_file_and_fails_if_one_is_damaged(s3, run, berg_dir):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from io import BytesIO
 
 import pytest
+from botocore.awsrequest import AWSResponse
+from urllib3 import HTTPResponse
 
 from berg.downloads.bucket import Bucket
 from berg.downloads.checksums import FileHashes, RemoteFile, hash_file
@@ -60,6 +63,46 @@ def test_the_bucket_tells_its_checksums(s3):
     assert metadata.etag == hashlib.md5(OBJECTS[METADATA]).hexdigest()
     assert weights.has_md5
     assert metadata.has_md5
+
+
+def test_of_aws_everybody_may_ask_without_an_account(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody's")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    bucket = Bucket(REAL_CARD.facts["bucket"], REAL_CARD.facts["region"], None, QUICK)
+    asked = []
+
+    def answer(request, **_):
+        asked.append(request)
+        headers = {"ETag": f'"{"0" * 32}"', "Content-Length": "5"}
+        return AWSResponse(request.url, 200, headers, HTTPResponse(BytesIO()))
+
+    bucket._client.meta.events.register("before-send.s3", answer)
+    assert bucket.find(METADATA).n_bytes == 5
+    (request,) = asked
+    host = "brain-encoding-response-generator.s3.us-west-2.amazonaws.com"
+    assert request.url == f"https://{host}/{METADATA}"
+    assert "Authorization" not in request.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "has_md5"),
+    [
+        ({}, True),
+        ({"x-amz-server-side-encryption": "AES256"}, True),
+        ({"x-amz-server-side-encryption": "aws:kms"}, False),
+        ({"ETag": '"no-md5"'}, False),
+        ({"ETag": f'"{"0" * 32}-2"'}, False),  # two parts of 5 bytes are not 5 bytes
+        ({"ETag": f'"{"0" * 32}-1"'}, True),
+    ],
+)
+def test_etags_that_are_no_md5_are_known(headers, has_md5):
+    bucket = Bucket("bucket", "us-west-2", "http://mirror", QUICK)
+    told = {"ETag": f'"{"0" * 32}"', "Content-Length": "5", **headers}
+    bucket._client.meta.events.register(
+        "before-send.s3",
+        lambda request, **_: AWSResponse(request.url, 200, told, HTTPResponse(BytesIO())),
+    )
+    assert bucket.find("key").has_md5 is has_md5
 
 
 def test_a_sha256_of_the_server_is_compared(s3):

@@ -73,7 +73,9 @@ def download(
             raise click.UsageError("nobody can be asked here: agree to the terms with --yes")
         click.confirm("Agree, and fetch?", abort=True)
     carry_out(plan, show_progress=not quiet, tell=_tell)
-    click.echo(f"All {len(plan.planned)} files are there, as the bucket has them.")
+    kept = sum(file.differs for file in plan.planned) if not force else 0
+    but = f", but for {kept} that are kept" if kept else ""
+    click.echo(f"All {len(plan.planned)} files are there, as the bucket has them{but}.")
 
 
 @main.command()

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 from berg.downloads.bucket import Bucket
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["weights", "metadata", "plot"]
 KINDS: tuple[Kind, ...] = ("weights", "metadata", "plot")
+_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 _NAMED_SUBJECT = re.compile(r"(?<![a-z])(?:subject|subj|sub)[-_]?0*(\d+)", re.IGNORECASE)
 
 
@@ -86,13 +87,14 @@ def _plots(keys: Iterable[str], prefix: str, subjects: Sequence[int]) -> list[st
     --------
     >>> _plots(["p/a.png", "p/a_subject-01.png", "p/a_subject-02.png", "p/"], "p/", [2])
     ['p/a.png', 'p/a_subject-02.png']
+    >>> _plots(["/etc/a.png", "p/../a.png", "p/.a.png", "p//a.png"], "p/", [1])
+    []
     """
     kept = []
     for key in keys:
         name = key.removeprefix(prefix)
-        parts = PurePosixPath(name).parts
-        # A folder's own entry; or a name that would lead out of the folder or hide in it.
-        if key.endswith("/") or not parts or any(part.startswith(".") for part in parts):
+        # Neither a folder's own entry, nor a name that would lead out of the folder or hide in it.
+        if not key.startswith(prefix) or not all(_NAME.fullmatch(part) for part in name.split("/")):
             continue
         named = {int(number) for number in _NAMED_SUBJECT.findall(name)}
         if not named or named.intersection(subjects):
