@@ -78,6 +78,16 @@ def test_files_that_came_otherwise_are_entered(s3, berg_dir):
     assert {each.status for each in berg.verify(berg_dir)} == {"ok"}
 
 
+def test_killed_after_the_name_was_given_it_is_entered_the_next_time(s3, berg_dir):
+    fetch(berg_dir)
+    files = REAL_CARD.files(berg_dir)
+    files.manifest.unlink()
+    files.weights_npy(1).with_name(".weights_subject-01.npy.part.journal").write_text("{}")
+    fetch(berg_dir)
+    assert leftovers(berg_dir) == []
+    assert {each.status for each in berg.verify(berg_dir)} == {"ok"}
+
+
 def test_a_plan_writes_nothing(s3, berg_dir):
     plan = plan_download(MODEL_ID, [1], berg_dir, show_progress=False)
     assert plan.missing_bytes == sum(map(len, whole(OF_SUBJECT_1).values()))

@@ -144,7 +144,7 @@ def test_two_hundred_faults_end_in_good_files_or_clear_errors(proxy, tmp_path, m
     rng = random.Random(11)
     pass_on = ["drop", "truncate", "short", "500", "503", "429", "slow"]
     monkeypatch.setattr(
-        pace, "DEFAULT", replace(QUICK, first_attempts=4, read_seconds=0.2, n_threads=4)
+        pace, "DEFAULT", replace(QUICK, first_attempts=6, read_seconds=0.2, n_threads=4)
     )
     proxy.stall_seconds = 0.3
 
