@@ -130,7 +130,7 @@ def test_verify_tells_each_file_and_fails_if_one_is_damaged(s3, run, berg_dir):
         name = key.rpartition("/")[2]
         assert any(status in line and name in line for line in result.stdout.splitlines())
     assert "5 files: 2 ok, 2 damaged or missing, 1 without a record" in result.stdout
-    assert "berg download --force" in result.stderr
+    assert "berg download --subject N --force" in result.stderr
 
 
 def test_verify_of_nothing(run, berg_dir):

@@ -107,7 +107,7 @@ def verify(quiet: bool, berg_dir: Path | None) -> None:
         f"{len(found) - n_ok - len(faults)} without a record"
     )
     if faults:
-        click.echo("`berg download --force` fetches them again", err=True)
+        click.echo("`berg download --subject N --force` fetches them again", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -148,8 +148,10 @@ class DownloadPlan:
 
     def _what_happens(self, file: PlannedFile) -> str:
         if file.differs and file.present is not None:
-            done = "REPLACED" if self.force else "kept"
-            return f"{done}; what is there is {file.present.difference}"
+            kept = "kept" if file.wanted.kind == "plot" else "IN THE WAY"
+            return (
+                f"{'REPLACED' if self.force else kept}; what is there is {file.present.difference}"
+            )
         if file.present is not None:
             return "there already, the same as in the bucket"
         if file.n_done:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from berg.downloads.bucket import Bucket
+from berg.downloads.bucket import Bucket, TransientError
 from berg.errors import DownloadError
 from berg.layout import ModelFiles
 
@@ -54,6 +54,12 @@ def want(
     Returns
     -------
     list of Wanted
+
+    Raises
+    ------
+    TransientError
+        If the bucket does not answer. Where it forbids listings, plots are left out with a
+        logged warning.
     """
     wanted: list[Wanted] = []
     for subject in subjects:
@@ -65,6 +71,8 @@ def want(
         prefix = key_of(files, files.accuracy_plots) + "/"
         try:
             keys = bucket.list_keys(prefix)
+        except TransientError:
+            raise
         except DownloadError as err:
             # A mirror may forbid listings; the model is whole without its pictures.
             logger.warning("pictures of accuracy are left out, they cannot be listed: %s", err)
