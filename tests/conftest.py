@@ -6,9 +6,10 @@ what users have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ import pytest
 from berg import catalog
 from berg.metadata import save_metadata
 from berg.weights import PCAParams, RegressionParams, ScalerParams, save_npy
+
+if TYPE_CHECKING:
+    from s3_fixture import S3
 
 MODEL_ID = catalog.DEFAULT_MODEL_ID
 REAL_CARD = catalog.find_card(MODEL_ID)
@@ -33,6 +37,15 @@ ROIS: Mapping[str, Mapping[str, list[int]]] = {
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20200220)
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """One S3 server for the whole run; the tests that use it need `enable_socket`."""
+    from s3_fixture import serve_s3
+
+    with serve_s3(tmp_path_factory.mktemp("s3") / "log") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def demo(tmp_path_factory, cache_dir) -> Demo:
 def test_it_says_that_the_subject_is_simulated_and_what_comes_next(demo):
     assert demo.text.count("SIMULATED") >= 3  # before, above the table, and after
     assert "berg encode my_photos/ --berg-dir BERG_DIR --subject 1" in demo.text
-    assert "aws s3 cp --no-sign-request" in demo.text
+    assert f"berg download {MODEL_ID} --subject 1 --berg-dir BERG_DIR" in demo.text
     assert str(REAL_CARD.facts["terms"]) in demo.text
 
 

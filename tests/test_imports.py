@@ -8,7 +8,7 @@ import pytest
 
 HEAVY = (
     *("torch", "numpy", "scipy", "sklearn", "nilearn", "matplotlib", "PIL", "yaml"),
-    *("zarr", "xarray", "dask", "distributed", "h5py"),
+    *("zarr", "xarray", "dask", "distributed", "h5py", "botocore", "urllib3"),
 )
 
 
@@ -28,6 +28,10 @@ def test_import_berg_loads_nothing_heavy():
 def test_catalog_needs_no_torch():
     code = "from berg import BERG, BERGError\nBERG('x').get_model_catalog()"
     assert not loaded_by(code).intersection({"torch", "scipy", "sklearn", "nilearn"})
+
+
+def test_verifying_needs_no_s3_client():
+    assert not loaded_by("import berg\nberg.verify").intersection({"botocore", "torch"})
 
 
 def test_opening_a_store_needs_no_torch():
@@ -51,7 +55,7 @@ def test_command_line_help_needs_no_torch():
         "from click.testing import CliRunner\nfrom berg.cli import main\n"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0"
     )
-    assert not loaded_by(code).intersection({"torch", "numpy", "yaml"})
+    assert not loaded_by(code).intersection({"torch", "numpy", "yaml", "botocore"})
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,8 @@ def test_a_subject_is_there_in_its_forms(tiny):
     files = tiny_card().files(tiny.berg_dir)
     files.weights_safetensors(1).write_bytes(b"x" * 77)
     files.metadata(3).write_bytes(b"damaged")
-    files.plots.mkdir()
-    (files.plots / "nsdcore.png").write_bytes(b"x" * 5)
+    files.accuracy_plots.mkdir()
+    (files.accuracy_plots / "nsdcore.png").write_bytes(b"x" * 5)
     for name, size in (("lh", 10), ("rh", 20)):
         path = files.predictions(1, name, "test")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,10 @@ def test_cleaning_frees_the_cache_and_nothing_else(tiny, own_cache):
     assert "nothing to free" in run("clean", "--berg-dir", tiny.berg_dir).output
 
 
-def test_cleaning_asks(tiny, own_cache):
+def test_cleaning_asks(tiny, own_cache, monkeypatch):
+    result = run("clean", "--berg-dir", tiny.berg_dir, code=2)
+    assert "--yes" in result.stderr
+    monkeypatch.setattr("berg.cli.group.can_ask", lambda: True)
     run("clean", "--berg-dir", tiny.berg_dir, input="n\n", code=1)
     assert (own_cache / "simulated-1").is_dir()
     run("clean", "--berg-dir", tiny.berg_dir, input="y\n")
@@ -135,7 +138,7 @@ def test_what_killed_processes_left_is_found_once_it_lies_idle(tiny, own_cache):
 
     def found():
         each = take_inventory(tiny.berg_dir).caches
-        return {one.path for one in each if "killed" in one.what}
+        return {one.paths[0] for one in each if "killed" in one.what}
 
     assert found() == set()  # someone may be writing
     old = os.stat(weights).st_mtime - 2 * HOURS
@@ -151,7 +154,7 @@ def test_links_are_deleted_and_not_followed(tmp_path):
     link = tmp_path / "link"
     link.symlink_to(real)
     assert n_bytes_of(link) < 500 == n_bytes_of(real)
-    assert free(Freeable("a link", link, 0))
+    assert free(Freeable("a link", (link,), 0))
     assert not link.is_symlink()
     assert (real / "w.npy").is_file()
 
@@ -162,7 +165,7 @@ def test_no_permission_is_said(tmp_path, monkeypatch):
 
     monkeypatch.setattr("shutil.rmtree", refuse)  # root, as whom tests may run, is refused nothing
     with pytest.raises(ResourceError, match=r"cannot be deleted\n.*Permission denied"):
-        free(Freeable("something", tmp_path, 1))
+        free(Freeable("something", (tmp_path,), 1))
 
 
 def test_sizes_of_folders_are_the_sum_of_their_files(tmp_path):
@@ -174,3 +177,18 @@ def test_sizes_of_folders_are_the_sum_of_their_files(tmp_path):
         path.write_bytes(b"x" * size)
     assert n_bytes_of(tmp_path) == sizes.sum()
     assert n_bytes_of(tmp_path / "none") == 0
+
+
+def test_a_download_that_is_not_finished_can_be_freed_but_not_while_it_runs(tiny):
+    target = tiny_card().files(tiny.berg_dir).weights_npy(2)
+    part, journal = (target.with_name(f".{target.name}.{end}") for end in ("part", "part.journal"))
+    part.write_bytes(b"x" * 60)
+    journal.write_text("damaged")
+    (found,) = (each for each in take_inventory(tiny.berg_dir).caches if "download" in each.what)
+    assert found.bytes == 60 + len("damaged")
+    with hold(target):
+        assert not free(found)
+        assert part.exists()
+    assert free(found)
+    assert not part.exists()
+    assert not journal.exists()

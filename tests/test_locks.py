@@ -51,6 +51,20 @@ def test_waiting_ends_when_the_other_is_done(tmp_path, other_process):
     assert process.exitcode == 0
 
 
+def test_who_waits_is_told_for_whom(tmp_path, other_process):
+    process, release = other_process
+    told = []
+
+    def tell(line):
+        told.append(line)
+        release.set()
+
+    with hold(tmp_path / "thing", wait=True, tell=tell):
+        pass
+    (line,) = told
+    assert line.startswith(f"waiting: process {process.pid} on")
+
+
 def test_locks_of_different_things_do_not_meet(tmp_path):
     with hold(tmp_path / "a"), hold(tmp_path / "b"):
         pass

@@ -294,9 +294,8 @@ def test_each_missing_part_is_said_with_the_way_to_get_it(tiny):
     tiny.weights_npy.with_name(".weights_subject-01.safetensors.lock").touch()  # none's business
     with pytest.raises(WeightsNotFoundError, match=r"has weights_subject-01\.npy\n") as caught:
         load(tiny, subject=2)
-    assert "aws s3 cp --no-sign-request s3://brain-encoding-response-generator/enc" in str(
-        caught.value
-    )
+    command = f"berg download {MODEL_ID} --subject 2 --berg-dir {tiny.berg_dir}"
+    assert f"do:       {command}\n" in str(caught.value)
     assert isinstance(caught.value, FileNotFoundError)
     tiny.weights_npy.unlink()
     with pytest.raises(WeightsNotFoundError, match="has no files of any subject"):

@@ -14,6 +14,7 @@ from benchmarks.literal_building import Literal, build
 from scipy import stats
 
 from berg import BERG, catalog, resources
+from berg.downloads.manifest import Record, load_manifest, record
 from berg.errors import (
     BERGWarning,
     FileFormatError,
@@ -349,9 +350,14 @@ def test_metadata_of_a_download_are_not_changed_unasked(own_copy):
         metadata["encoding_models"]["train_img_num"] = np.arange(5000, 5003)
 
     change_metadata(own_copy, as_downloaded)
+    files = own_copy.files
+    for path in (files.weights_npy(1), files.metadata(1)):
+        record(files.root, path, Record(1, "sha256", "etag", "s3://", "https://", "now", "0.1.0"))
     with pytest.raises(InvalidParameterError, match="--overwrite"):
         quietly(evaluate, own_copy.nsd_dir, own_copy.berg_dir)
+    assert len(load_manifest(files.root)) == 2
     quietly(evaluate, own_copy.nsd_dir, own_copy.berg_dir, overwrite=True)
+    assert list(load_manifest(files.root)) == ["encoding_models_weights/weights_subject-01.npy"]
     metadata = own_copy.metadata()
     np.testing.assert_array_equal(metadata["encoding_models"]["train_img_num"], [5000, 5001, 5002])
     assert metadata["provenance"]["tested"]["simulated"] is True

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from berg.downloads import download, verify
     from berg.errors import (
         BERGError,
         BERGWarning,
+        DownloadError,
         InvalidParameterError,
         ModelLoadError,
         ModelNotFoundError,
@@ -32,11 +34,14 @@ _HOMES = {
     "BERG": "berg.toolkit",
     "BaseModelInterface": "berg.interfaces",
     "Responses": "berg.responses",
+    "download": "berg.downloads",
     "encode_to_store": "berg.stores",
     "open_store": "berg.stores",
     "simulate_subject": "berg.simulation",
+    "verify": "berg.downloads",
     "BERGError": "berg.errors",
     "BERGWarning": "berg.errors",
+    "DownloadError": "berg.errors",
     "InvalidParameterError": "berg.errors",
     "ModelLoadError": "berg.errors",
     "ModelNotFoundError": "berg.errors",
@@ -49,6 +54,7 @@ __all__ = [
     "BERGError",
     "BERGWarning",
     "BaseModelInterface",
+    "DownloadError",
     "InvalidParameterError",
     "ModelLoadError",
     "ModelNotFoundError",
@@ -56,9 +62,11 @@ __all__ = [
     "Responses",
     "StimulusError",
     "__version__",
+    "download",
     "encode_to_store",
     "open_store",
     "simulate_subject",
+    "verify",
 ]
 
 

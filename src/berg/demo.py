@@ -24,10 +24,7 @@ _NEXT = """
 What you saw is SIMULATED. For a real subject, get its weights and metadata (about 560 MB,
 no AWS account; terms: {terms})
 
-  aws s3 cp --no-sign-request --recursive \\
-    s3://{bucket}/encoding_models/{folder} \\
-    BERG_DIR/encoding_models/{folder} \\
-    --exclude "*" --include "*subject-01.npy"
+  berg download {model_id} --subject {subject} --berg-dir BERG_DIR
 
 and encode your own photographs:
 
@@ -104,9 +101,8 @@ def run_demo(out: Path, echo: Callable[[str], None] = print) -> None:
         figure.savefig(file, format="png")
     echo(f"\nPicture of the cortex:  {out / 'cortex.png'}")
     echo(f"Responses:              {out / 'responses.npz'}")
-    facts = model.card.facts
-    folder = model.card.files(berg_dir).root.relative_to(berg_dir / "encoding_models").as_posix()
-    echo(_NEXT.format(terms=facts["terms"], bucket=facts["bucket"], folder=folder, subject=SUBJECT))
+    terms = model.card.facts["terms"]
+    echo(_NEXT.format(terms=terms, model_id=DEFAULT_MODEL_ID, subject=SUBJECT))
 
 
 def _table(names: Sequence[str], means: Sequence[NDArray[np.float32]]) -> str:

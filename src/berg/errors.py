@@ -100,6 +100,26 @@ class StoreNotFoundError(BERGError, FileNotFoundError):
     """There is no store under this path."""
 
 
+class DownloadError(BERGError, OSError):
+    """What should be fetched cannot be: no network, no access, or a server that fails."""
+
+
+class OfflineError(DownloadError, ConnectionError):
+    """The network is needed, and the environment variable ``BERG_OFFLINE`` forbids it."""
+
+
+class RemoteFileNotFoundError(DownloadError, FileNotFoundError):
+    """The bucket has no such object."""
+
+
+class ChecksumError(DownloadError, ValueError):
+    """What arrived is not what the bucket holds. Nothing of it was kept."""
+
+
+class FilesDifferError(BERGError, FileExistsError):
+    """Files that are there are not those of the bucket, and are not replaced unasked."""
+
+
 class FileFormatError(ModelLoadError, ValueError):
     """A file is truncated, or its content is not what its name promises."""
 

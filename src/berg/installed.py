@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from berg import catalog
 from berg.errors import FileFormatError, MetadataNotFoundError, WeightsNotFoundError
+from berg.layout import default_berg_dir
 from berg.metadata import load_metadata, load_rois, simulated_n_vertices
 from berg.selection import Regions, RoiIndices
 from berg.weight_checks import WeightSizes
@@ -43,6 +45,13 @@ class InstalledSubject:
         """Whether there is a metadata file."""
         return self.card.files(self.berg_dir).metadata(self.subject).is_file()
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether there are weights, in either form."""
+        files = self.card.files(self.berg_dir)
+        forms = files.weights_npy(self.subject), files.weights_safetensors(self.subject)
+        return any(path.is_file() for path in forms)
+
     def find_weights(self) -> Path:
         """Return the path of the weights' `.npy` if either of their forms is there.
 
@@ -51,11 +60,9 @@ class InstalledSubject:
         WeightsNotFoundError
             If neither is; the message says how to get them.
         """
-        files = self.card.files(self.berg_dir)
-        npy = files.weights_npy(self.subject)
-        if not (npy.is_file() or files.weights_safetensors(self.subject).is_file()):
+        if not self.has_weights:
             raise self.weights_not_found()
-        return npy
+        return self.card.files(self.berg_dir).weights_npy(self.subject)
 
     def weights_not_found(self) -> WeightsNotFoundError:
         """Return the error that says how to get the weights."""
@@ -63,7 +70,7 @@ class InstalledSubject:
         return WeightsNotFoundError(
             f"there are no weights of subject {self.subject} for {self.card.model_id}",
             got=self._what_is_there(npy),
-            do=self._how_to_get(npy),
+            do=self._how_to_get(),
         )
 
     def load_metadata(self) -> dict[str, Any]:
@@ -92,7 +99,7 @@ class InstalledSubject:
             raise MetadataNotFoundError(
                 f"there are no metadata of subject {self.subject} for {self.card.model_id}",
                 got=self._what_is_there(path),
-                do=self._how_to_get(path),
+                do=self._how_to_get(),
             )
         return path
 
@@ -107,18 +114,36 @@ class InstalledSubject:
         present = sorted(name for name in entries if not name.startswith("."))  # no locks
         return f"{path.parent} has {', '.join(present) or 'no files of any subject'}"
 
-    def _how_to_get(self, path: Path) -> str:
-        facts = self.card.facts
-        key = path.relative_to(self.berg_dir).as_posix()
+    def _how_to_get(self) -> str:
         return (
-            f"aws s3 cp --no-sign-request s3://{facts['bucket']}/{key} "
-            f"{shlex.quote(os.fspath(path))}\n"
-            f"            (terms: {facts['terms']})\n"
+            f"{download_command(self.card.model_id, [self.subject], self.berg_dir)}\n"
+            f"            (terms: {self.card.facts['terms']};\n"
+            "            BERG(berg_dir, download=True) fetches what is missing by itself)\n"
             "            or point BERG(berg_dir=...) or --berg-dir at the directory that has "
             "them;\n"
             "            `berg demo` makes a simulated subject without a download, and\n"
             "            `berg train` a model from your copy of the Natural Scenes Dataset"
         )
+
+
+def download_command(model_id: str, subjects: Sequence[int], berg_dir: Path) -> str:
+    """Return the command that downloads subjects, as one would type it.
+
+    Parameters
+    ----------
+    model_id : str
+    subjects : sequence of int
+    berg_dir : Path
+        Left out of the command where it is the default one.
+
+    Returns
+    -------
+    str
+    """
+    words = ["berg", "download", model_id, "--subject", *map(str, subjects)]
+    if berg_dir != default_berg_dir():
+        words += ["--berg-dir", os.fspath(berg_dir)]
+    return shlex.join(words)
 
 
 def find_subject(berg_dir: Path, model_id: object, subject: object) -> InstalledSubject:

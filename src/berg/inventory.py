@@ -17,6 +17,7 @@ from pathlib import Path
 
 from berg.atomic import TEMPORARY_NAME
 from berg.catalog import ModelCard, load_cards
+from berg.downloads import find_interrupted
 from berg.errors import BERGError, ResourceError
 from berg.layout import as_berg_dir, cache_dir, cached_networks, cached_simulations
 from berg.locks import hold, is_free
@@ -57,8 +58,8 @@ class Freeable:
     ----------
     what : str
         What they are, for people.
-    path : Path
-        A file or a folder.
+    paths : tuple of Path
+        Files or folders, that which names them first.
     bytes : int
         Space that they take.
     users : tuple of Path
@@ -66,7 +67,7 @@ class Freeable:
     """
 
     what: str
-    path: Path
+    paths: tuple[Path, ...]
     bytes: int
     users: tuple[Path, ...] = ()
 
@@ -114,22 +115,21 @@ def take_inventory(berg_dir: str | os.PathLike[str] | None = None) -> Inventory:
     for card in load_cards().values():
         found.subjects.extend(_subjects(card, root))
         files = card.files(root)
-        plots = [path for path in files.plots.glob("*") if path.is_file()]
+        plots = [path for path in files.accuracy_plots.glob("*") if path.is_file()]
         if plots:
             found.plots[card.model_id] = len(plots), sum(map(n_bytes_of, plots))
         found.training.extend(_training(files.prepared))
+    for what, paths in (
+        ("untrained network", cached_networks()),
+        ("simulated subject of the demo", cached_simulations()),
+    ):
+        found.caches.extend(_freeable(what, path, users=(path,)) for path in paths)
     found.caches.extend(
-        Freeable(what, path, n_bytes_of(path), (path,))
-        for what, paths in (
-            ("untrained network", cached_networks()),
-            ("simulated subject of the demo", cached_simulations()),
-        )
-        for path in paths
+        _freeable("download that is not finished", each.part, each.journal, users=(each.target,))
+        for each in find_interrupted(root)
     )
-    found.caches.extend(
-        Freeable("left by a process that was killed", path, n_bytes_of(path))
-        for path in sorted(_unfinished(root))
-    )
+    for path in sorted(_unfinished(root)):
+        found.caches.append(_freeable("left by a process that was killed", path))
     return found
 
 
@@ -151,24 +151,13 @@ def free(freeable: Freeable) -> bool:
     ResourceError
         If they cannot be deleted.
     """
-    path = freeable.path
     with ExitStack() as held:
         for user in freeable.users:
             if not is_free(user):
                 return False
             held.enter_context(hold(user))
-        try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        except OSError as err:
-            raise ResourceError(
-                f"{path} cannot be deleted",
-                got=str(err),
-                accepted="a folder that you may write to",
-                do="ask its owner to delete it",
-            ) from err
+        for path in freeable.paths:
+            _delete(path)
     return True
 
 
@@ -184,6 +173,25 @@ def n_bytes_of(path: Path) -> int:
             return sum(n_bytes_of(Path(entry.path)) for entry in entries)
     except OSError:
         return 0
+
+
+def _freeable(what: str, *paths: Path, users: tuple[Path, ...] = ()) -> Freeable:
+    return Freeable(what, paths, sum(map(n_bytes_of, paths)), users)
+
+
+def _delete(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as err:
+        raise ResourceError(
+            f"{path} cannot be deleted",
+            got=str(err),
+            accepted="a folder that you may write to",
+            do="ask its owner to delete it",
+        ) from err
 
 
 def _subjects(card: ModelCard, root: Path) -> Iterator[SubjectOnDisk]:
@@ -220,10 +228,9 @@ def _is_simulated(metadata: Path) -> bool | None:
 def _training(prepared: Path) -> Iterator[Freeable]:
     subjects = sorted(path for path in prepared.glob("subject-*") if path.is_dir())
     for path in subjects:
-        yield Freeable(f"training of {path.name}", path, n_bytes_of(path), (path,))
+        yield _freeable(f"training of {path.name}", path, users=(path,))
     for path in sorted(prepared.glob("shared_features-*")):
-        users = (path, *subjects)
-        yield Freeable("features that subjects share", path, n_bytes_of(path), users)
+        yield _freeable("features that subjects share", path, users=(path, *subjects))
 
 
 def _unfinished(root: Path) -> Iterator[Path]:

@@ -6,6 +6,8 @@ have on their disks serves unchanged::
     encoding_models/modality-fmri/train_dataset-nsd_fsaverage/model-alexnet_untrained/
         encoding_models_weights/weights_subject-01.npy            (.safetensors beside it)
         metadata/metadata_subject-01.npy
+        encoding_models_accuracy/                                 pictures
+        manifest.json                                             what was downloaded
     model_training_datasets/train_dataset-nsd_fsaverage/          what training keeps
     results/test_encoding_models/modality-fmri/train_dataset-nsd_fsaverage/
         model-alexnet_untrained/lh_betas_test_pred_subject-1.npy
@@ -24,6 +26,9 @@ import platformdirs
 from berg.errors import InvalidParameterTypeError
 
 _NETWORK, _SIMULATION = "alexnet_untrained-", "simulated-"  # how names in the cache begin
+WEIGHTS_FOLDER = "encoding_models_weights"  # these three inside a model's folder
+METADATA_FOLDER = "metadata"
+MANIFEST_NAME = "manifest.json"
 
 
 def default_berg_dir() -> Path:
@@ -112,7 +117,7 @@ class ModelFiles:
 
     def weights_npy(self, subject: int) -> Path:
         """Weights of a subject in the existing form, a pickle inside ``.npy``."""
-        return self.root / "encoding_models_weights" / f"weights_subject-{subject:02d}.npy"
+        return self.root / WEIGHTS_FOLDER / f"weights_subject-{subject:02d}.npy"
 
     def weights_safetensors(self, subject: int) -> Path:
         """Weights of a subject in our pickle-free form, beside the ``.npy``."""
@@ -120,12 +125,17 @@ class ModelFiles:
 
     def metadata(self, subject: int) -> Path:
         """Metadata of a subject."""
-        return self.root / "metadata" / f"metadata_subject-{subject:02d}.npy"
+        return self.root / METADATA_FOLDER / f"metadata_subject-{subject:02d}.npy"
 
     @property
-    def plots(self) -> Path:
-        """Folder of the published accuracy plots."""
+    def accuracy_plots(self) -> Path:
+        """Folder of the pictures of accuracy."""
         return self.root / "encoding_models_accuracy"
+
+    @property
+    def manifest(self) -> Path:
+        """What was downloaded into the model's folder, with checksums, JSON."""
+        return self.root / MANIFEST_NAME
 
     @property
     def prepared(self) -> Path:

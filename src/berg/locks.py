@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,9 @@ from berg.errors import ResourceError
 
 
 @contextmanager
-def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
+def hold(
+    path: Path, *, wait: bool = False, tell: Callable[[str], object] | None = None
+) -> Iterator[None]:
     """Keep a file or folder to this process.
 
     The lock is the operating system's, on a hidden file beside `path`: a process that is killed
@@ -28,6 +30,8 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
         What is locked; it need not exist.
     wait : bool, default False
         Whether to wait for another process that has it.
+    tell : callable, optional
+        Called with a line that names the other process before waiting for it.
 
     Raises
     ------
@@ -40,7 +44,14 @@ def hold(path: Path, *, wait: bool = False) -> Iterator[None]:
     held = FileLock(lock_file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        held.acquire(timeout=-1 if wait else 0)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise
+            if tell is not None:
+                tell(f"waiting: {_read_holder(holder_file)} is at work on {path}")
+            held.acquire()
     except Timeout as err:
         raise ResourceError(
             f"another process is at work on {path}",

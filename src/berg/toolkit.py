@@ -18,6 +18,7 @@ from berg.metadata import is_simulated
 from berg.selection import Regions, Selection, select_vertices
 
 if TYPE_CHECKING:
+    from berg.downloads.wanted import Kind
     from berg.encoding import HemisphereArrays
     from berg.interfaces import BaseModelInterface
     from berg.model import EncodingModel
@@ -34,6 +35,11 @@ class BERG:
         Directory with the models' weights and metadata, in the layout of the existing
         toolkit. Default: the environment variable ``BERG_DIR``, else the platform's data
         directory.
+    download : bool, default False
+        Whether to fetch what berg_dir lacks of a subject's model from its public bucket, about
+        560 MB a subject, when the model or its metadata are asked for. Nothing that is there is
+        replaced. To say True is to agree to the terms of the models' authors, whose address
+        `describe` shows.
 
     Examples
     --------
@@ -42,8 +48,11 @@ class BERG:
     ['fmri-nsd_fsaverage-alexnet_untrained']
     """
 
-    def __init__(self, berg_dir: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, berg_dir: str | os.PathLike[str] | None = None, *, download: bool = False
+    ) -> None:
         self.berg_dir = as_berg_dir(berg_dir)
+        self._download = download
 
     def __repr__(self) -> str:
         return f"BERG(berg_dir={str(self.berg_dir)!r})"
@@ -121,9 +130,10 @@ class BERG:
             If a file cannot be used: damaged, of other shapes, of another model, or unsafe.
         ResourceError
             If this machine lacks the device.
+        BERGError
+            With ``download=True``, as `berg.download`.
         """
-        installed = self._find(model_id, subject)
-        installed.find_weights()
+        installed = self._find_model(model_id, subject)
         # What computes is imported only now, because it loads torch.
         from berg.loading import load_models
 
@@ -351,8 +361,13 @@ class BERG:
             If there is no metadata file.
         FileFormatError
             If the file cannot be read.
+        BERGError
+            With ``download=True``, as `berg.download`.
         """
-        return self._find(model_id, subject).load_metadata()
+        installed = self._find(model_id, subject)
+        if self._download and not installed.has_metadata:
+            installed = self._fetch(installed, "metadata")
+        return installed.load_metadata()
 
     def has_metadata(self, model_id: str, subject: int) -> bool:
         """Whether berg_dir has the metadata of a subject.
@@ -439,6 +454,28 @@ class BERG:
     def _find(self, model_id: object, subject: object) -> InstalledSubject:
         return find_subject(self.berg_dir, model_id, subject)
 
+    def _find_model(self, model_id: str, subject: object) -> InstalledSubject:
+        """Find a subject's weights; raise if they are missing, or fetch what is."""
+        installed = self._find(model_id, subject)
+        if self._download:
+            absent: list[Kind] = []
+            if not installed.has_metadata:
+                absent.append("metadata")
+            if not installed.has_weights:
+                absent.append("weights")
+            if absent:
+                installed = self._fetch(installed, *absent)
+        installed.find_weights()
+        return installed
+
+    def _fetch(self, installed: InstalledSubject, *absent: Kind) -> InstalledSubject:
+        """Fetch what is absent of a subject."""
+        from berg.downloads import fetch_absent
+
+        model_id, subject = installed.card.model_id, installed.subject
+        fetch_absent(model_id, subject, self.berg_dir, absent)
+        return self._find(model_id, subject)
+
     def _find_all(self, model_id: str, subjects: Iterable[int]) -> list[InstalledSubject]:
         """Find several subjects; raise before any is loaded if the weights of one are missing."""
         if isinstance(subjects, int | str) or not isinstance(subjects, Iterable):
@@ -448,11 +485,9 @@ class BERG:
                 accepted="an iterable of integers",
                 do="for example subjects=[1, 2], or subjects=range(1, 9) for all of them",
             )
-        found = [self._find(model_id, subject) for subject in subjects]
-        if not found:
+        numbers = [self._find(model_id, subject).subject for subject in subjects]
+        if not numbers:
             raise InvalidParameterError(
                 "no subject is given", got="an empty list", accepted="one subject or more"
             )
-        for installed in found:
-            installed.find_weights()
-        return found
+        return [self._find_model(model_id, subject) for subject in numbers]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from berg.cli.group import berg_dir_option, main
+from berg.cli.group import ask, berg_dir_option, main
 
 if TYPE_CHECKING:
     from berg.inventory import Freeable, Inventory, SubjectOnDisk
@@ -52,13 +52,13 @@ def clean(training: bool, dry_run: bool, yes: bool, berg_dir: Path | None) -> No
     if dry_run:
         return
     if not yes:
-        click.confirm("Delete these?", abort=True)
+        ask("Delete these?")
     freed = 0
     for each in freeable:
         if free(each):
             freed += each.bytes
         else:
-            click.echo(f"kept, a process is at work on it: {each.path}", err=True)
+            click.echo(f"kept, a process is at work on it: {each.paths[0]}", err=True)
     click.echo(f"freed {show_bytes(freed)}")
 
 
@@ -106,6 +106,6 @@ def _show_freeable(freeable: Sequence[Freeable]) -> None:
     from berg.resources import show_bytes
 
     for each in freeable:
-        click.echo(f"  {show_bytes(each.bytes):>10}  {each.what:<36}{each.path}")
+        click.echo(f"  {show_bytes(each.bytes):>10}  {each.what:<36}{each.paths[0]}")
     if len(freeable) > 1:
         click.echo(f"  {show_bytes(sum(each.bytes for each in freeable)):>10}  in all")

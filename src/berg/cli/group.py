@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import signal
+import sys
 import threading
 import warnings
 from collections import deque
@@ -29,6 +30,18 @@ device_option = click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."
 )
 quiet_option = click.option("--quiet", is_flag=True, help="No progress bar.")
+
+
+def ask(question: str) -> None:
+    """Go on if the person at the terminal agrees; elsewhere ``--yes`` must have said so."""
+    if not can_ask():
+        raise click.UsageError("nobody can be asked here: answer beforehand with --yes")
+    click.confirm(question, abort=True)
+
+
+def can_ask() -> bool:
+    """Whether somebody is at a terminal."""
+    return sys.stdin.isatty()
 
 
 class SubjectsCommand(click.Command):

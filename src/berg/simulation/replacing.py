@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from berg.downloads.manifest import forget
 from berg.errors import (
     FileFormatError,
     InvalidParameterError,
@@ -57,6 +58,8 @@ def put_in_place_together(files: ModelFiles, subject: int) -> Iterator[ModelFile
         staged = replace(files, berg_dir=Path(name))
         yield staged
         _check_replaceable(files, subject)  # a real subject may have come meanwhile
+        for path in (files.weights_npy(subject), files.metadata(subject)):
+            forget(files.root, path)  # what was downloaded there before
         try:
             os.replace(staged.weights_npy(subject), files.weights_npy(subject))
             os.replace(staged.metadata(subject), files.metadata(subject))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from berg.alexnet import split_features
 from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.devices import pick_device
+from berg.downloads.manifest import forget
 from berg.errors import InvalidParameterError
 from berg.layout import ModelFiles, as_berg_dir
 from berg.locks import hold
@@ -234,6 +235,7 @@ def _test_subject(
         now = timed("accuracy", now)
     describe_test(work, metadata, weights_sha256)
     path = work.files.metadata(work.subject)
+    forget(work.files.root, path)  # if they were downloaded: they would count as damaged
     save_metadata(path, metadata)
     timed("metadata", now)
     keep_seconds(work.folder, seconds)

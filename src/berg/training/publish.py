@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from berg.atomic import replace_atomically
+from berg.downloads.manifest import forget
 from berg.errors import InvalidParameterError
 from berg.training.workspace import HEMIS, Workspace
 
@@ -99,6 +100,8 @@ def staged_files(work: Workspace, folder: Path) -> dict[Path, Path]:
 def publish(work: Workspace) -> None:
     """Put the finished model's files into their places."""
     work.published.remove()  # of an older model, which is being replaced from here on
+    for path in (work.files.weights_npy(work.subject), work.files.metadata(work.subject)):
+        forget(work.files.root, path)  # if it was downloaded: it would count as damaged
     # What was converted from weights that are now replaced.
     work.files.weights_safetensors(work.subject).unlink(missing_ok=True)
     put_in_place({staged: final for final, staged in staged_files(work, work.model.folder).items()})
