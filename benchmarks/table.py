@@ -19,7 +19,7 @@ ROUNDS = 5
 Row = tuple[str, str, str, str, str]
 
 
-def print_machine() -> None:
+def print_machine(rounds: int = ROUNDS) -> None:
     names = [
         line.split(":")[1].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
@@ -28,7 +28,7 @@ def print_machine() -> None:
     print(
         f"{date.today()}; {names[0] if names else platform.processor()}, {os.cpu_count()} cores; "
         f"Python {platform.python_version()}, PyTorch {torch.__version__}, "
-        f"NumPy {np.__version__}; {torch.get_num_threads()} threads; medians of {ROUNDS} rounds.\n"
+        f"NumPy {np.__version__}; {torch.get_num_threads()} threads; medians of {rounds} rounds.\n"
     )
 
 
