@@ -3,7 +3,7 @@
 Each command imports what it needs when it runs, so that ``berg --help`` stays quick.
 """
 
-from berg.cli import building, encoding, models
+from berg.cli import building, encoding, models, pictures
 from berg.cli.group import main
 
-__all__ = ["building", "encoding", "main", "models"]
+__all__ = ["building", "encoding", "main", "models", "pictures"]
