@@ -71,3 +71,22 @@ def test_the_guide_names_options_that_exist():
     options = re.findall(r"^- `(--\w+)", section(GUIDE, "Options"), re.MULTILINE)
     assert len(options) > 3
     assert all(option in train for option in options)
+
+
+def test_the_guide_to_pictures_does_what_it_says(example, monkeypatch, capsys):
+    folder, _ = example
+    code = "\n".join(blocks(section("docs/pictures.md"), "python"))
+    monkeypatch.chdir(folder)
+    exec(code, {})
+    assert capsys.readouterr().out.splitlines() == outputs(code)
+    written = re.findall(r'"(\w+\.(?:png|svg))"\)', code)
+    assert len(written) == 3
+    assert all((folder / name).stat().st_size > 10_000 for name in written)
+
+
+def test_the_guide_to_pictures_names_options_that_exist():
+    text = section("docs/pictures.md")
+    plot = CliRunner().invoke(main, ["plot", "--help"]).output
+    options = set(re.findall(r"`(--[\w-]+)", text))
+    assert len(options) > 4
+    assert all(option in plot for option in options)

@@ -38,6 +38,8 @@ def slope(drawn, axis):
         ("rh", "dorsal", (1, 1), (0, -1)),
         ("lh", "posterior", (0, 1), (2, 1)),
         ("rh", "posterior", (0, 1), (2, 1)),
+        ("lh", "flat", (1, -1), (2, 1)),
+        ("rh", "flat", (1, 1), (2, 1)),
     ],
 )
 def test_orientation(hemi, view, right, up):

@@ -85,6 +85,18 @@ def _is_roi(text: str) -> bool:
     return known.issuperset(_split_rois(text)) and not Path(text).exists()
 
 
+def _is_outlined(text: str) -> bool:
+    """Tell whether an argument can only be what `berg plot` outlines."""
+    from berg.surface.roi_patches import ROI_COLLECTIONS
+
+    known = {
+        "none",
+        *ROI_COLLECTIONS,
+        *(name for names in ROI_COLLECTIONS.values() for name in names),
+    }
+    return known.issuperset(_split_rois(text))
+
+
 class _Subjects(click.ParamType[tuple[int, ...]]):
     name = "subjects"
 
@@ -115,6 +127,8 @@ _NUMBERS = re.compile(r"[,-]?\d[\d\s,-]*|[,-]")
 _SEVERAL: dict[str, tuple[Callable[[str], object], Callable[[str], list[str]]]] = {
     **dict.fromkeys(_SUBJECT_NAMES, (_NUMBERS.fullmatch, _split_subjects)),
     "--roi": (_is_roi, _split_rois),
+    "--rois": (_is_outlined, _split_rois),
+    "--format": (re.compile(r"(png|svg|pdf)(,(png|svg|pdf))*").fullmatch, _split_rois),
 }
 
 subjects_option = click.option(

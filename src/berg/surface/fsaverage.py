@@ -29,7 +29,7 @@ from berg.errors import InvalidParameterError, MissingExtraError, ResourceError
 from berg.surface.patches import Neighbours
 
 Hemi = Literal["lh", "rh"]
-Surface = Literal["infl", "pial", "sphere", "sulc"]
+Surface = Literal["infl", "pial", "sphere", "flat", "sulc"]
 
 FULL_LEVEL = 7  # fsaverage itself: 163,842 vertices and 327,680 faces a hemisphere
 PACKAGED_LEVEL = 5  # fsaverage5, the level that nilearn's package carries
@@ -94,14 +94,15 @@ def load_packaged(hemi: Hemi, surface: Surface) -> tuple[npt.NDArray[Any], ...]:
     ----------
     hemi : {"lh", "rh"}
         Hemisphere.
-    surface : {"infl", "pial", "sphere", "sulc"}
-        Inflated, pial or spherical surface, or the sulcal depth map.
+    surface : {"infl", "pial", "sphere", "flat", "sulc"}
+        Inflated, pial, spherical or flat surface, or the sulcal depth map.
 
     Returns
     -------
     tuple of numpy.ndarray
-        Vertices, float32 (10242, 3) in mm, and faces, int32 (20480, 3); for ``sulc`` only the
-        depth, float32 (10242,), positive in sulci. Read-only.
+        Vertices, float32 (10242, 3) in mm, and faces, int32 (20480, 3), of the flat surface
+        fewer: those across a cut are left out; for ``sulc`` only the depth, float32 (10242,),
+        positive in sulci. Read-only.
 
     Raises
     ------

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from berg.errors import InvalidParameterError
-from berg.surface.fsaverage import Hemi, load_packaged, upsample
+from berg.surface.fsaverage import Hemi
+from berg.surface.full_mesh import FullMesh, sulcal_depth
 from berg.surface.raster import SurfaceView
 
 Map = npt.NDArray[np.floating[Any]]
@@ -33,16 +34,21 @@ class ColourScale:
         Name of a matplotlib colour map.
     threshold : float or None
         Values nearer to zero are left out. None: a scale across zero fades out towards it.
+    bounded : bool
+        Whether no value can lie beyond the ends, as percents of a whole.
     """
 
     low: float
     high: float
     cmap: str
     threshold: float | None = None
+    bounded: bool = False
 
     @property
     def extend(self) -> str:
         """Which ends of the colour bar stand for values beyond it too."""
+        if self.bounded:
+            return "neither"
         return "both" if self.low < 0 else "max"
 
     def opacity(self, values: Map) -> Map:
@@ -115,7 +121,9 @@ def colour_scale(
     return ColourScale(low=low, high=high, cmap=name, threshold=threshold)
 
 
-def paint(seen: SurfaceView, hemi: Hemi, values: Map, scale: ColourScale) -> npt.NDArray[np.uint8]:
+def paint(
+    seen: SurfaceView, hemi: Hemi, values: Map, scale: ColourScale, full: FullMesh | None = None
+) -> npt.NDArray[np.uint8]:
     """Paint one view: grey sulci and gyri, colours over them, light over both.
 
     Parameters
@@ -128,6 +136,8 @@ def paint(seen: SurfaceView, hemi: Hemi, values: Map, scale: ColourScale) -> npt
         The map; NaN vertices stay grey.
     scale : ColourScale
         How values become colours.
+    full : FullMesh, optional
+        Where the sulci are read; by default they are fsaverage5's.
 
     Returns
     -------
@@ -137,7 +147,7 @@ def paint(seen: SurfaceView, hemi: Hemi, values: Map, scale: ColourScale) -> npt
     import matplotlib as mpl
 
     shown = seen.sample(values)
-    depth = seen.sample(upsample(load_packaged(hemi, "sulc")[0]))
+    depth = seen.sample(sulcal_depth(hemi, full))
     # Two greys with a soft border, both light: the colours are what should be seen.
     grey = 0.80 - 0.11 * np.tanh(4.0 * depth)
     share = np.clip((np.nan_to_num(shown) - scale.low) / (scale.high - scale.low), 0.0, 1.0)

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from berg.surface.fsaverage import Hemi, n_vertices, neighbours
+from berg.surface.fsaverage import Hemi
+from berg.surface.full_mesh import FullMesh
+from berg.surface.labels import Place, place_labels
+from berg.surface.outlines import LABEL_GRID, Outline
 from berg.surface.painting import ColourScale, Map, paint
 from berg.surface.raster import SurfaceView, View, surface_view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import AbstractPathEffect
 
 _PANEL_MM = (222.0, 152.0)  # holds the inflated surface from the side, 216 by 147 mm
-_FLAT_MM = 90.0  # height of a panel seen from above or below, where the surface has 83 mm
+_FROM_BELOW_MM = 90.0  # height of a panel seen from above or below, where the surface has 83 mm
+_FLAT_MM = (324.0, 286.0)  # holds the flat surface, 321 by 282 mm
 _FINER = 2  # surfaces are painted at twice the figure's resolution, which smooths their edges
-_SMOOTHINGS = 8  # steps of averaging over neighbours (0.8 mm each) before a region is outlined
-_SLIVER = 0.001  # regions that cover less of a view than this are not outlined there
+_SEEN_WELL = 0.4  # of a region's area: what a panel must show of it, if no other shows more
+_FONT_SIZES = (6.0, 5.0, 4.0)  # of names, the next if not all find room
 _INK, _FAINT = "#1a1a1a", "#707070"
 _NAMES = {"lh": "left", "rh": "right"}
 
 
+@dataclass(frozen=True)
+class Panel:
+    """A view that is drawn, and the regions that it shows by name."""
+
+    axes: Axes
+    hemi: Hemi
+    seen: SurfaceView
+    outlines: Mapping[str, Outline] = field(default_factory=dict)
+
+
 def height_over_width(view: View) -> float:
     """Return the proportions of a panel; from above or below the brain is flatter."""
-    return (_FLAT_MM if view in ("ventral", "dorsal") else _PANEL_MM[1]) / _PANEL_MM[0]
+    width, height = _size_mm(view)
+    return height / width
 
 
 def add_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
@@ -38,50 +55,52 @@ def add_axes(figure: Figure, left: float, top: float, width: float, height: floa
     return axes
 
 
-def draw_cortex(axes: Axes, hemi: Hemi, view: View, values: Map, scale: ColourScale) -> SurfaceView:
-    """Fill axes with one view of one hemisphere, at the same size in mm for every view."""
+def draw_cortex(
+    axes: Axes,
+    hemi: Hemi,
+    view: View,
+    values: Map,
+    scale: ColourScale,
+    full: FullMesh | None = None,
+) -> SurfaceView:
+    """Fill axes with one view of one hemisphere; all inflated views have the same size in mm."""
     width, height = axes.get_window_extent().size
-    mm = round(_PANEL_MM[0] / width / _FINER, 3)
-    seen = surface_view(hemi, view, mm)
+    mm = round(_size_mm(view)[0] / width / _FINER, 3)
+    seen = surface_view(hemi, view, mm, full)
     rows, columns = seen.shape
-    axes.imshow(paint(seen, hemi, values, scale), interpolation="hanning")
+    axes.imshow(paint(seen, hemi, values, scale, full), interpolation="hanning")
     reach = width * _FINER / 2, height * _FINER / 2
     axes.set_xlim(columns / 2 - reach[0], columns / 2 + reach[0])
     axes.set_ylim(rows / 2 + reach[1], rows / 2 - reach[1])
     return seen
 
 
-def outline(axes: Axes, seen: SurfaceView, name: str, region: Map) -> None:
-    """Draw the border of a region, and its name inside, where the view shows it."""
-    from matplotlib.patheffects import AbstractPathEffect, withStroke
+def draw_regions(panels: Sequence[Panel]) -> None:
+    """Draw the borders and names of regions in all panels of a figure.
 
-    picture = np.zeros(seen.shape)
-    picture.flat[seen.pixels] = seen.sample(region)
-    inside = np.argwhere(picture > 0.5)
-    if len(inside) < _SLIVER * len(seen.pixels):
-        return
-    halo: list[AbstractPathEffect] = [withStroke(linewidth=2.2, foreground="white", alpha=0.8)]
-    # Only the part that holds the region: contouring takes as long as its picture is large.
-    (first_row, first), (last_row, last) = inside.min(axis=0) - 1, inside.max(axis=0) + 2
-    rows = np.arange(max(first_row, 0), min(last_row, seen.shape[0]))
-    columns = np.arange(max(first, 0), min(last, seen.shape[1]))
-    part = picture[np.ix_(rows, columns)]
-    border = axes.contour(columns, rows, part, levels=[0.5], colors=_INK, linewidths=0.9)
-    border.set_path_effects(halo)
-    y, x = inside[np.argmin(((inside - inside.mean(axis=0)) ** 2).sum(axis=1))]
-    text = axes.text(x, y, name, ha="center", va="center", fontsize=6, color=_INK)
-    text.set_path_effects(halo)
+    A region at the rim of a panel is left out there, if another panel of the same hemisphere
+    shows more of it. Names overlap neither each other nor the rim of the brain, and have one size;
+    one that finds no room in its region has a line to it.
 
+    Parameters
+    ----------
+    panels : sequence of Panel
+        As `draw_cortex` filled them.
+    """
+    from matplotlib.collections import LineCollection
 
-def smoothed_region(patch: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
-    """Return 1 inside a region and 0 outside, with the border's single vertices evened out."""
-    mesh = neighbours()
-    mask = np.zeros(n_vertices())
-    mask[patch] = 1.0
-    for _ in range(_SMOOTHINGS):
-        around = np.add.reduceat(mask[mesh.indices], mesh.indptr[:-1])
-        mask = (mask + around) / (1 + np.diff(mesh.indptr))
-    return mask
+    shown = _seen_well(panels)
+    for panel, outlines in zip(panels, shown, strict=True):
+        lines = [line for outline in outlines.values() for line in outline.lines]
+        borders = LineCollection(lines, colors=_INK, linewidths=0.9, path_effects=_halo(2.2))
+        panel.axes.add_collection(borders, autolim=False)
+    for font_size in _FONT_SIZES:
+        placed = [_places(*each, font_size) for each in zip(panels, shown, strict=True)]
+        if list(map(len, placed)) == list(map(len, shown)):
+            break
+    for panel, places in zip(panels, placed, strict=True):
+        for name, place in places.items():
+            _write_name(panel.axes, name, place, font_size)
 
 
 def name_panel(axes: Axes, hemi: Hemi, view: View, name: str | None = None) -> None:
@@ -91,3 +110,63 @@ def name_panel(axes: Axes, hemi: Hemi, view: View, name: str | None = None) -> N
         front_left = (hemi == "lh") != (view == "medial")
         text = f"A  ←  {text}  →  P" if front_left else f"P  ←  {text}  →  A"
     axes.text(0.5, 1.02, text, transform=axes.transAxes, fontsize=8, color=_FAINT, ha="center")
+
+
+def _size_mm(view: View) -> tuple[float, float]:
+    if view == "flat":
+        return _FLAT_MM
+    return _PANEL_MM[0], _FROM_BELOW_MM if view in ("ventral", "dorsal") else _PANEL_MM[1]
+
+
+def _seen_well(panels: Sequence[Panel]) -> list[dict[str, Outline]]:
+    """Return the regions of each panel that it shows well, or better than all other panels."""
+    best: dict[tuple[Hemi, str], float] = {}
+    for panel in panels:
+        for name, outline in panel.outlines.items():
+            best[panel.hemi, name] = max(outline.seen, best.get((panel.hemi, name), 0.0))
+    return [
+        {
+            name: outline
+            for name, outline in panel.outlines.items()
+            if outline.seen >= min(_SEEN_WELL, best[panel.hemi, name])
+        }
+        for panel in panels
+    ]
+
+
+def _places(panel: Panel, outlines: Mapping[str, Outline], font_size: float) -> dict[str, Place]:
+    """Choose where the names of one panel stand, in pixels of the view."""
+    # Pixels of the figure, of which each holds some of the view, to those of the grid.
+    to_grid = _FINER / LABEL_GRID
+    sizes = {}
+    for name in outlines:
+        text = panel.axes.text(0, 0, name, fontsize=font_size)
+        extent = text.get_window_extent()
+        sizes[name] = (extent.width * to_grid + 3, extent.height * to_grid + 0.5)
+        text.remove()
+    brain = np.zeros(panel.seen.shape, dtype=bool)
+    brain.flat[panel.seen.pixels] = True
+    room = brain[::LABEL_GRID, ::LABEL_GRID]
+    inside = {name: outline.inside for name, outline in outlines.items()}
+    return place_labels(inside, sizes, room)
+
+
+def _write_name(axes: Axes, name: str, place: Place, font_size: float) -> None:
+    from matplotlib.patheffects import Stroke
+
+    column, row = (LABEL_GRID * at for at in place.middle)
+    written: dict[str, Any] = {"fontsize": font_size, "ha": "center", "va": "center", "zorder": 5}
+    # The halo is a drawing of its own, for what has one is drawn as lines: names stay text in SVG.
+    halo = axes.text(column, row, name, **written)
+    halo.set_path_effects([Stroke(linewidth=2.0, foreground="white", alpha=0.8)])
+    axes.text(column, row, name, color=_INK, **written)
+    if place.line is not None:
+        ends = LABEL_GRID * np.array(place.line)
+        (line,) = axes.plot(ends[:, 0], ends[:, 1], color=_INK, linewidth=0.6, zorder=4)
+        line.set_path_effects(_halo(1.6))
+
+
+def _halo(width: float) -> list[AbstractPathEffect]:
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=width, foreground="white", alpha=0.8)]

@@ -1,8 +1,8 @@
-"""Pixels of the inflated cortex: which vertices each pixel of a view shows.
+"""Pixels of the inflated or flat cortex: which vertices each pixel of a view shows.
 
 A view is worked out once; after that, drawing a map of responses is one interpolation. That is
 what makes a figure of dozens of brains take seconds, where 3-D plotting takes half a minute.
-The surface is nilearn's inflated fsaverage5 with its faces subdivided to full resolution.
+The surface is fsaverage5's with its faces subdivided to full resolution, or fsaverage's own.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from berg.errors import InvalidParameterError
-from berg.surface.fsaverage import Hemi, faces, load_packaged, upsample
+from berg.surface.fsaverage import Hemi
+from berg.surface.full_mesh import FullMesh
+from berg.surface.geometry import flat_surface, inflated_surface
 
-View = Literal["lateral", "medial", "ventral", "dorsal", "posterior"]
+View = Literal["lateral", "medial", "ventral", "dorsal", "posterior", "flat"]
 
 # Where the camera stands (x right, y front, z up) and which way the picture's right points, for
 # the left hemisphere; the right one mirrors x for the camera and the picture's horizontal. So the
@@ -32,7 +34,7 @@ _CAMERAS: dict[View, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "dorsal": ((0, 0, 1), (0, -1, 0)),
     "posterior": ((0, -1, 0), (1, 0, 0)),
 }
-VIEWS = tuple(_CAMERAS)
+VIEWS: tuple[View, ...] = (*_CAMERAS, "flat")
 # Light comes over the viewer's upper left shoulder: picture right, picture up, to the viewer.
 _LIGHT = np.array([-0.3, 0.45, 0.85]) / np.linalg.norm([-0.3, 0.45, 0.85])
 
@@ -52,7 +54,7 @@ class SurfaceView:
     weights : numpy.ndarray of float32, shape (n_pixels, 3)
         Barycentric weights of the corners.
     light : numpy.ndarray of float32, shape (n_pixels,)
-        Lambert shading, 0 (turned away from the light) to 1 (facing it).
+        Lambert shading, 0 (turned away from the light) to 1 (facing it, or flat).
     """
 
     shape: tuple[int, int]
@@ -88,18 +90,22 @@ class SurfaceView:
         return sampled
 
 
-@lru_cache(maxsize=8)  # about 30 MB each at 0.17 mm per pixel
-def surface_view(hemi: Hemi, view: View, mm_per_pixel: float) -> SurfaceView:
-    """Work out a view of the inflated surface, seen from far away (orthographic).
+@lru_cache(maxsize=12)  # about 30 MB each at 0.17 mm per pixel
+def surface_view(
+    hemi: Hemi, view: View, mm_per_pixel: float, full: FullMesh | None = None
+) -> SurfaceView:
+    """Work out a view of the inflated surface, seen from far away (orthographic), or the flat one.
 
     Parameters
     ----------
     hemi : {"lh", "rh"}
         Hemisphere.
-    view : {"lateral", "medial", "ventral", "dorsal", "posterior"}
-        Side that faces the viewer.
+    view : {"lateral", "medial", "ventral", "dorsal", "posterior", "flat"}
+        Side of the inflated surface that faces the viewer, or the flat surface.
     mm_per_pixel : float
         Resolution. The picture is as large as the surface needs, without a margin.
+    full : FullMesh, optional
+        Where the full surfaces are read; by default fsaverage5's are subdivided.
 
     Returns
     -------
@@ -109,23 +115,29 @@ def surface_view(hemi: Hemi, view: View, mm_per_pixel: float) -> SurfaceView:
     ------
     InvalidParameterError
         The view is unknown.
+    FileFormatError
+        A file of the full surfaces cannot be read.
     """
-    if view not in _CAMERAS:
+    if view not in VIEWS:
         raise InvalidParameterError("unknown view", got=repr(view), accepted=", ".join(VIEWS))
-    axes = _picture_axes(hemi, view)
-    coarse, coarse_faces = load_packaged(hemi, "infl")
-    shown = upsample(coarse @ axes.T)
-    normals = upsample(_vertex_normals(coarse, coarse_faces) @ axes.T)
-    low, high = shown[:, :2].min(axis=0), shown[:, :2].max(axis=0)
+    flat = view == "flat"
+    surface = flat_surface(hemi, full) if flat else inflated_surface(hemi, full)
+    axes = np.eye(3) if flat else _picture_axes(hemi, view)
+    shown = surface.vertices @ axes.T
+    drawn = shown[:, :2] if not flat else shown[np.unique(surface.faces), :2]
+    low, high = drawn.min(axis=0), drawn.max(axis=0)
     width, height = (int(n) for n in np.ceil((high - low) / mm_per_pixel))
     # Pixel centres lie at whole numbers; rows count downward.
     columns = (shown[:, 0] - low[0]) / mm_per_pixel - 0.5
     rows = (high[1] - shown[:, 1]) / mm_per_pixel - 0.5
-    corners, weights = _rasterise(columns, rows, shown[:, 2], (height, width))
+    corners, weights = _rasterise(columns, rows, shown[:, 2], surface.faces, (height, width))
     pixels = np.flatnonzero(corners[:, 0] >= 0)
     corners, weights = corners[pixels], weights[pixels]
-    normal = (normals[corners] * weights[..., None]).sum(axis=1)
-    light = normal @ _LIGHT / np.linalg.norm(normal, axis=1)
+    if flat:  # nothing to see but the map
+        light = np.ones(len(pixels))
+    else:
+        normal = (surface.normals[corners] * weights[..., None]).sum(axis=1) @ axes.T
+        light = normal @ _LIGHT / np.linalg.norm(normal, axis=1)
     return SurfaceView(
         shape=(height, width),
         pixels=pixels,
@@ -150,18 +162,15 @@ def best_views(has_value: Mapping[Hemi, npt.NDArray[np.bool_]]) -> tuple[View, V
     """
     # How much a vertex faces the viewer: where the surface lies flat, it is 1. That a fold may
     # hide it does not count, for the inflated surface has few.
-    normals = {
-        hemi: upsample(_vertex_normals(*load_packaged(hemi, "infl")))[part]
-        for hemi, part in has_value.items()
-    }
+    normals = {hemi: inflated_surface(hemi).normals[part] for hemi, part in has_value.items()}
     facing = {
         view: np.concatenate(
             [at @ _picture_axes(hemi, view)[2] for hemi, at in normals.items()]
         ).clip(0.0)
-        for view in VIEWS
+        for view in _CAMERAS
     }
     first, second = max(
-        combinations(VIEWS, 2),
+        combinations(_CAMERAS, 2),
         key=lambda pair: np.maximum(facing[pair[0]], facing[pair[1]]).sum(),
     )
     return first, second
@@ -181,11 +190,11 @@ def _rasterise(
     x: npt.NDArray[np.floating[Any]],
     y: npt.NDArray[np.floating[Any]],
     depth: npt.NDArray[np.floating[Any]],
+    triangles: npt.NDArray[np.int32],
     shape: tuple[int, int],
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
     """Find the nearest face at every pixel; return its corners (-1: none) and their weights."""
     height, width = shape
-    triangles = faces()
     x0, y0 = x[triangles[:, 0]], y[triangles[:, 0]]
     ax, ay = x[triangles[:, 1]] - x0, y[triangles[:, 1]] - y0
     bx, by = x[triangles[:, 2]] - x0, y[triangles[:, 2]] - y0
@@ -217,15 +226,3 @@ def _rasterise(
     corners[pixel[order]] = triangles[face[order]]
     weights[pixel[order]] = hit_weights[order]
     return corners, weights
-
-
-def _vertex_normals(
-    vertices: npt.NDArray[np.floating[Any]], triangles: npt.NDArray[np.int32]
-) -> npt.NDArray[np.float64]:
-    """Return outward unit normals, the mean of the faces around, weighted by area."""
-    a, b, c = (vertices[triangles[:, i]].astype(np.float64) for i in range(3))
-    normals = np.zeros((len(vertices), 3))
-    for corner in triangles.T:
-        np.add.at(normals, corner, np.cross(b - a, c - a))
-    lengths: npt.NDArray[np.float64] = np.linalg.norm(normals, axis=1, keepdims=True)
-    return normals / lengths
