@@ -82,7 +82,7 @@ def test_its_table_holds_the_means_of_the_regions(demo):
     header = next(number for number, line in enumerate(lines) if line.split() == list(ROIS))
     assert lines[header + 1].split() == ["left", "right"] * len(ROIS)
     for name, line, means in zip(
-        saved.names, lines[header + 2 :], np.transpose(columns), strict=False
+        photograph_crops()[1], lines[header + 2 :], np.transpose(columns), strict=False
     ):
         assert line.startswith(name)
         # Printed with two decimals.
@@ -94,7 +94,11 @@ def test_its_table_holds_the_means_of_the_regions(demo):
 
 def test_its_responses_are_whole_finite_and_traceable(demo):
     saved = demo.responses()
-    assert saved.names == photograph_crops()[1]
+    photographs, names = photograph_crops()
+    assert saved.names == tuple(f"photographs/{name}.png" for name in names)
+    for photograph, name in zip(photographs, saved.names, strict=True):
+        with Image.open(demo.out / name) as kept:
+            np.testing.assert_array_equal(np.asarray(kept).transpose(2, 0, 1), photograph)
     for hemi in HEMIS:
         responses = getattr(saved, hemi)
         assert responses.shape == (8, N_VERTICES)
@@ -111,6 +115,15 @@ def test_its_picture_is_large_and_not_blank(demo):
     assert min(pixels.shape[:2]) > 1000
     blank = (pixels == pixels[0, 0]).all(axis=-1).mean()
     assert 0.1 < blank < 0.9  # neither empty nor without a margin
+
+
+def test_it_ends_with_a_page_that_says_simulated_and_holds_its_photographs(demo):
+    page = demo.out / "report.html"
+    assert str(page) in demo.text
+    text = page.read_text(encoding="utf-8")
+    assert text.count("data:image/jpeg") >= 8
+    assert "SIMULATED" in text
+    assert page.stat().st_size < 15e6 * 8 / 10  # the limit is for ten images
 
 
 def test_a_second_run_takes_the_cached_subject(demo, tmp_path):
@@ -249,3 +262,15 @@ def test_the_guides_examples_run_and_print_what_it_says(demo, tmp_path, monkeypa
     assert len(list(tmp_path.glob("maps/*.mgh"))) == 4
     with xarray.open_zarr(tmp_path / "responses.zarr", consolidated=False) as stored:
         assert dict(stored.response.sizes) == {"image": 40, "vertex": 20484}
+
+
+# --- the guide to reports
+
+
+def test_the_guide_to_reports_runs_and_prints_what_it_says(demo, tmp_path, monkeypatch, capsys):
+    (code,) = blocks(section("docs/report.md"), "python")
+    assert '"path/to/brain-encoding-response-generator"' in code
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("path/to/brain-encoding-response-generator", str(demo.berg_dir)), {})
+    assert capsys.readouterr().out.splitlines() == outputs(code)
+    assert "SIMULATED" in (tmp_path / "noise.html").read_text(encoding="utf-8")

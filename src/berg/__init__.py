@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         StimulusError,
     )
     from berg.interfaces import BaseModelInterface
+    from berg.reports import write_report
     from berg.responses import Responses
     from berg.simulation import simulate_subject
     from berg.stores import encode_to_store, open_store
@@ -39,6 +40,7 @@ _HOMES = {
     "open_store": "berg.stores",
     "simulate_subject": "berg.simulation",
     "verify": "berg.downloads",
+    "write_report": "berg.reports",
     "BERGError": "berg.errors",
     "BERGWarning": "berg.errors",
     "DownloadError": "berg.errors",
@@ -67,6 +69,7 @@ __all__ = [
     "open_store",
     "simulate_subject",
     "verify",
+    "write_report",
 ]
 
 

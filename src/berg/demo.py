@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from berg.atomic import write_atomically
 from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.layout import cached_simulation
 from berg.plotting import check_matplotlib, plot_photograph_responses
+from berg.reports import write_report
 from berg.responses import SavedResponses, check_output_path, save_responses
 from berg.simulation import SIMULATION_VERSION, simulate_subject
 from berg.simulation.natural_images import photograph_crops
@@ -61,19 +63,20 @@ def simulated_berg_dir(show_progress: bool = True) -> Path:
 
 
 def run_demo(out: Path, echo: Callable[[str], None] = print) -> None:
-    """Encode eight crops of photographs and draw the cortex.
+    """Encode eight crops of photographs, draw the cortex and write a page to look at.
 
     Parameters
     ----------
     out : Path
-        Folder for ``cortex.png`` and ``responses.npz``; created if need be.
+        Folder for ``report.html``, ``cortex.png``, ``responses.npz`` and ``photographs``; created
+        if need be.
     echo : callable
         Where the text goes.
 
     Raises
     ------
     MissingExtraError
-        If the extras ``plot`` or ``simulate`` are not installed.
+        If the extras ``plot``, ``report`` or ``simulate`` are not installed.
     ResourceError
         If the files cannot be written.
     """
@@ -92,15 +95,21 @@ def run_demo(out: Path, echo: Callable[[str], None] = print) -> None:
     echo("\nMean in silico response (z units) of a SIMULATED subject, left and right hemisphere\n")
     echo(_table(names, means))
 
+    files = tuple(f"photographs/{name}.png" for name in names)
+    for photograph, name in zip(photographs, files, strict=True):
+        with write_atomically(out / name) as file:
+            Image.fromarray(photograph.transpose(1, 2, 0)).save(file, "png")
     responses = SavedResponses(
-        lh, rh, model.lh_vertices, model.rh_vertices, names, model.provenance()
+        lh, rh, model.lh_vertices, model.rh_vertices, files, model.provenance()
     )
     save_responses(out / "responses.npz", responses)
     figure = plot_photograph_responses(photographs, lh, rh, simulated=True)
     with write_atomically(out / "cortex.png") as file:
         figure.savefig(file, format="png")
-    echo(f"\nPicture of the cortex:  {out / 'cortex.png'}")
-    echo(f"Responses:              {out / 'responses.npz'}")
+    page = write_report(out / "responses.npz", out / "report.html", berg_dir=berg_dir)
+    echo(f"\nResponses:              {out / 'responses.npz'}")
+    echo(f"Picture of the cortex:  {out / 'cortex.png'}")
+    echo(f"Page to look at:        {page}  (open it in a browser)")
     terms = model.card.facts["terms"]
     echo(_NEXT.format(terms=terms, model_id=DEFAULT_MODEL_ID, subject=SUBJECT))
 

@@ -120,6 +120,10 @@ class FilesDifferError(BERGError, FileExistsError):
     """Files that are there are not those of the bucket, and are not replaced unasked."""
 
 
+class ReportSourceNotFoundError(InvalidParameterError, FileNotFoundError):
+    """There is neither a file, a store nor a model under this name to report on."""
+
+
 class FileFormatError(ModelLoadError, ValueError):
     """A file is truncated, or its content is not what its name promises."""
 

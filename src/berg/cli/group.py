@@ -131,15 +131,20 @@ _SEVERAL: dict[str, tuple[Callable[[str], object], Callable[[str], list[str]]]] 
     "--format": (re.compile(r"(png|svg|pdf)(,(png|svg|pdf))*").fullmatch, _split_rois),
 }
 
-subjects_option = click.option(
+_add_subjects = partial(
+    click.option,
     *_SUBJECT_NAMES,
     "subjects",
     type=_Subjects(),
     multiple=True,
-    required=True,
     callback=lambda ctx, param, values: tuple(dict.fromkeys(n for part in values for n in part)),
     metavar="N ...",
-    help="NSD subjects, 1 to 8: one or several, as 1 2 5-8.",
+)
+subjects_option = _add_subjects(
+    required=True, help="NSD subjects, 1 to 8: one or several, as 1 2 5-8."
+)
+optional_subjects_option = _add_subjects(
+    help="NSD subjects, 1 to 8: one of a store; of a model by default all that there are."
 )
 
 
@@ -192,7 +197,7 @@ def _show_warning(
 def main(verbose: bool) -> None:
     """In silico fMRI: what the brain's response to an image would be.
 
-    New here? `berg demo` needs no download and ends with a picture of the cortex.
+    New here? `berg demo` needs no download and ends with a page to look at.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s"

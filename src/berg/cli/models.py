@@ -24,10 +24,10 @@ from berg.cli.group import (
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("demo"),
     show_default=True,
-    help="Folder for the picture and the responses.",
+    help="Folder for the page, the picture, the photographs and the responses.",
 )
 def demo(out: Path) -> None:
-    """Encode photographs with a simulated subject, and draw the cortex."""
+    """Encode photographs with a simulated subject, and write a page to look at."""
     from berg.demo import run_demo
 
     run_demo(out, echo=click.echo)

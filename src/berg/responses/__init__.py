@@ -7,7 +7,13 @@ the scores and computes what is asked for: slices (`hemisphere`), statistics, di
 
 from berg.responses.lazy import Responses
 from berg.responses.maps import SurfaceMap
-from berg.responses.npz import SavedResponses, check_output_path, load_responses, save_responses
+from berg.responses.npz import (
+    SavedResponses,
+    check_output_path,
+    load_names,
+    load_responses,
+    save_responses,
+)
 from berg.responses.ranking import DrivingImages, RankedImages
 from berg.responses.readout import Readout
 
@@ -19,6 +25,7 @@ __all__ = [
     "SavedResponses",
     "SurfaceMap",
     "check_output_path",
+    "load_names",
     "load_responses",
     "save_responses",
 ]

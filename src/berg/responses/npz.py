@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from berg.atomic import write_atomically
 from berg.errors import FileFormatError, InvalidParameterError, ResourceError
+
+_RESPONSES = ("lh", "rh")  # one row an image
+_DAMAGE = (KeyError, TypeError, ValueError, EOFError, OSError, BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,16 @@ def save_responses(path: str | os.PathLike[str], responses: SavedResponses) -> P
     return path
 
 
-def load_responses(path: str | os.PathLike[str]) -> SavedResponses:
+def load_responses(
+    path: str | os.PathLike[str], rows: Sequence[int] | None = None
+) -> SavedResponses:
     """Read what `save_responses` wrote.
 
     Parameters
     ----------
     path : path-like
+    rows : sequence of int, optional
+        Places of the images to read, 0-based; all by default. Others do not come into memory.
 
     Returns
     -------
@@ -133,18 +142,75 @@ def load_responses(path: str | os.PathLike[str]) -> SavedResponses:
     FileFormatError
         If the file is damaged or holds something else.
     """
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-            arrays = {name: saved[name] for name in saved.files}
+    with _reading(path) as saved:
+        arrays = {name: saved[name] for name in saved.files if name not in _RESPONSES}
         provenance = json.loads(str(arrays.pop("provenance")))
         names = tuple(map(str, arrays.pop("names")))
-        return SavedResponses(**arrays, names=names, provenance=provenance)
-    except (KeyError, TypeError, ValueError, EOFError, OSError, BadZipFile) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+        for name in _RESPONSES:
+            arrays[name] = saved[name] if rows is None else _read_rows(saved.zip, name, rows)
+        if rows is not None:
+            names = tuple(names[row] for row in rows)
+        saved_responses = SavedResponses(**arrays, names=names, provenance=provenance)
+        _check_shapes(saved_responses)
+        return saved_responses
+
+
+def load_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Read the names of the images alone.
+
+    Parameters
+    ----------
+    path : path-like
+        As for `load_responses`, which says what is raised.
+
+    Returns
+    -------
+    tuple of str
+    """
+    with _reading(path) as saved:
+        return tuple(map(str, saved["names"]))
+
+
+@contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """Open a `.npz`; whatever a damaged one raises says which file it is."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
+            yield saved
+    except FileNotFoundError:
+        raise
+    except _DAMAGE as error:
         raise FileFormatError(
             f"{path} cannot be read as responses",
             got=f"{type(error).__name__}: {error}",
             accepted="a .npz that `berg encode` wrote",
             do="encode the images again",
         ) from error
+
+
+def _read_rows(archive: ZipFile, name: str, rows: Sequence[int]) -> NDArray[np.float32]:
+    """Read some rows of a matrix in a `.npz`, passing over the others in the order of the file."""
+    with archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        if version != (1, 0):  # which np.savez writes for every array of ours
+            raise ValueError(f"{name} is stored in NumPy's format {version}")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        if is_fortran or len(shape) != 2:
+            raise ValueError(f"{name} is not one row an image: shape {shape}")
+        start, n_bytes = member.tell(), shape[1] * dtype.itemsize
+        read = np.empty((len(rows), shape[1]), dtype)
+        for place in np.argsort(rows):
+            member.seek(start + rows[place] * n_bytes)
+            read[place] = np.frombuffer(member.read(n_bytes), dtype)
+        return read
+
+
+def _check_shapes(saved: SavedResponses) -> None:
+    for hemi in _RESPONSES:
+        values, vertices = getattr(saved, hemi), getattr(saved, f"{hemi}_vertices")
+        if values.dtype.kind != "f" or vertices.dtype.kind not in "iu" or vertices.ndim != 1:
+            raise ValueError(f"{hemi} is {values.dtype}, its vertices {vertices.dtype}")
+        if values.shape != (len(saved.names), len(vertices)):
+            raise ValueError(
+                f"{hemi} is {values.shape} for {len(saved.names)} images, {len(vertices)} vertices"
+            )

@@ -19,7 +19,7 @@ Map = npt.NDArray[np.floating[Any]]
 DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"  # both tell their ends apart for colour-blind eyes
 _ROBUST_PERCENTILE = 99.5  # of |values|; the few beyond it saturate
 # Values across zero fade out below this share of the limit, so that the sulci stay visible.
-_FADE_SHARE = 0.3
+FADE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class ColourScale:
         if self.threshold is not None:
             cover = (size >= self.threshold).astype(np.float64)
         elif self.low < 0 < self.high:
-            rise = np.clip(size / (_FADE_SHARE * max(self.high, -self.low)), 0.0, 1.0)
+            rise = np.clip(size / (FADE_SHARE * max(self.high, -self.low)), 0.0, 1.0)
             cover = rise * rise * (3 - 2 * rise)
         else:
             cover = np.ones_like(size)

@@ -1,0 +1,261 @@
+"""Pages in headless Chromium: what a person sees, and what their choices change."""
+
+import io
+import os
+import shutil
+from base64 import b64decode
+from importlib import resources
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page as Tab
+from playwright.sync_api import sync_playwright
+
+from berg import write_report
+from berg.surface.fsaverage import faces, load_packaged, upsample
+from conftest import MODEL_ID
+from report_fixture import HEMIS, berg_dir, metadata, photographs, responses, rois, write_npz
+
+NAMES = ("photos/cat.png", "photos/dog.png", "house.png")
+# WebGL 2 by the processor, and nothing that would call home.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+]
+
+
+def find_chromium():
+    """The browser to test with; without one tests are skipped, unless they must not be."""
+    candidates = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("BERG_CHROMIUM") or next(
+        filter(None, map(shutil.which, candidates)), None
+    )
+    if found is None and os.environ.get("BERG_REQUIRE_CHROMIUM") == "1":
+        pytest.fail("BERG_REQUIRE_CHROMIUM is set, and there is no Chromium: set BERG_CHROMIUM")
+    if found is None:
+        pytest.skip("no Chromium: install it, or set BERG_CHROMIUM to its path")
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A page of responses and one of a model, and the responses."""
+    folder = tmp_path_factory.mktemp("pages")
+    models = berg_dir(folder)
+    photographs(folder, NAMES[:2])
+    path, saved = write_npz(folder, NAMES)
+    return (
+        write_report(path, folder / "responses.html", berg_dir=models),
+        write_report(MODEL_ID, folder / "model.html", berg_dir=models),
+        saved,
+    )
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open a page; afterwards, see that it complained of nothing and fetched nothing."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
+    said, asked = [], []
+
+    def opened(path, **size) -> Tab:
+        tab = context.new_page()
+        if size:
+            tab.set_viewport_size(size)
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(path.as_uri())
+        tab.wait_for_selector("html[data-ready]", state="attached")
+        settle(tab)
+        return tab
+
+    yield opened
+    context.close()
+    assert said == []
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
+    assert sum(url.startswith("file:") for url in asked) == 1  # the page itself
+
+
+def settle(tab: Tab) -> None:
+    """Wait until what was asked for is drawn."""
+    tab.evaluate(
+        "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
+    )
+
+
+def picture(tab: Tab) -> np.ndarray:
+    """Pixels of the brain, int, (height, width, 4)."""
+    uri = tab.evaluate("() => document.querySelector('#brain').toDataURL()")
+    with Image.open(io.BytesIO(b64decode(uri.partition(",")[2]))) as image:
+        return np.asarray(image.convert("RGBA")).astype(int)
+
+
+def bar_numbers(tab: Tab) -> dict[str, list[str]]:
+    return {
+        row.get_attribute("data-region"): row.locator("b").all_inner_texts()
+        for row in tab.locator(".bar-row").all()
+    }
+
+
+def written(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
+
+
+def test_the_brain_is_drawn(open_page, pages):
+    tab = open_page(pages[0])
+    pixels = picture(tab)
+    assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 1000
+    covered = (pixels[..., 3] == 255).mean()
+    assert 0.15 < covered < 0.9  # a brain, with room around it
+    seen = np.asarray(Image.open(io.BytesIO(tab.locator("#brain").screenshot())).convert("RGB"))
+    assert len(np.unique(seen.reshape(-1, 3), axis=0)) > 1000  # on the screen too
+
+
+def test_the_picker_changes_map_bars_and_heading(open_page, pages):
+    tab, saved = open_page(pages[0]), pages[2]
+    before = picture(tab)
+    tab.get_by_role("radio", name=NAMES[1]).focus()
+    tab.keyboard.press("ArrowRight")  # by keyboard: from the second to the third
+    settle(tab)
+    assert tab.get_by_role("radio", name=NAMES[2]).is_checked()
+    assert tab.locator("#map-title").inner_text() == NAMES[2]
+    changed = (np.abs(picture(tab) - before).max(axis=-1) > 16).mean()
+    assert changed > 0.05
+    found = bar_numbers(tab)
+    assert set(found) == {"V1v", "FFA-2", "nsdgeneral"}
+    for name, texts in found.items():
+        for hemi, text in zip(HEMIS, texts, strict=True):
+            inside = getattr(saved, hemi)[2, rois(hemi)[name]].astype(float)
+            assert text == written(inside.mean() if len(inside) else np.nan)
+
+
+def test_pointing_reads_the_vertex_that_is_there(open_page, pages):
+    tab, saved = open_page(pages[0]), pages[2]
+    tab.get_by_role("radio", name=NAMES[1]).check()
+    tab.locator("#brain").scroll_into_view_if_needed()
+    tab.get_by_role("button", name="left", exact=True).click()
+    settle(tab)
+    box = tab.locator("#brain").bounding_box()
+    mm = 1.25 * min(box["width"] / 240, box["height"] / 225)  # pixels a millimetre: page/brain.js
+    places = load_packaged("lh", "infl")[0]
+    for across, up in ((60.0, -10.0), (-40.0, 20.0), (90.0, -5.0)):  # mm right and up of the middle
+        x, y = box["width"] / 2 + across * mm, box["height"] / 2 - up * mm
+        tab.mouse.move(box["x"] + x, box["y"] + y)
+        hover = tab.locator("#hover")
+        assert hover.get_attribute("data-hemi") == "lh"  # the right one is behind it
+        vertex = int(hover.get_attribute("data-vertex"))
+        # Seen from the left, the picture's right is the back, and up is up.
+        assert np.hypot(-places[vertex, 1] - across, places[vertex, 2] - up) < 3
+        assert places[vertex, 0] < 0  # on the side that is seen
+        where, value, regions = (each.inner_text() for each in hover.locator("span").all())
+        assert where == f"left hemisphere, vertex {vertex}"
+        expected = saved.lh[1, vertex]
+        assert float(value.removesuffix(" z").replace("−", "-")) == pytest.approx(
+            expected, abs=6e-4
+        )
+        inside = [name for name, vertices in rois("lh").items() if vertex in vertices]
+        assert regions == ", ".join(inside)
+    tab.mouse.move(box["x"] + 3, box["y"] + 3)
+    assert tab.locator("#hover").is_hidden()
+
+
+def test_it_turns_zooms_inflates_and_outlines(open_page, pages):
+    tab = open_page(pages[0])
+    tab.locator("#brain").scroll_into_view_if_needed()
+    box = tab.locator("#brain").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def drag():
+        tab.mouse.move(x, y)
+        tab.mouse.down()
+        tab.mouse.move(x + 120, y + 10)
+        tab.mouse.up()
+
+    before = picture(tab)
+    for act in (
+        drag,
+        lambda: tab.locator("#brain").press("ArrowUp"),
+        lambda: tab.get_by_role("button", name="Larger").click(),
+        lambda: tab.get_by_text("pial").click(),
+        lambda: tab.locator("label.choice", has_text="right").click(),
+        lambda: tab.get_by_role("button", name="behind").click(),
+        lambda: tab.locator("#region").select_option("V1v"),
+    ):
+        act()
+        settle(tab)
+        settle(tab)
+        after = picture(tab)
+        assert after.shape == before.shape
+        assert (np.abs(after - before).max(axis=-1) > 16).sum() > 100
+        before = after
+    assert tab.locator(".bar-row[data-region=V1v]").get_attribute("aria-pressed") == "true"
+    tab.locator("button[data-outline=nsdgeneral]").click()  # in the matrix
+    assert tab.locator("#region").input_value() == "nsdgeneral"
+
+
+def test_the_mesh_that_the_page_computes_is_fsaverage6(open_page, pages):
+    tab = open_page(pages[0])
+    script = (resources.files("berg.reports") / "page" / "mesh.js").read_text(encoding="utf-8")
+    depth = load_packaged("lh", "sulc")[0]
+    found_faces, found_depth = tab.evaluate(
+        f"""([icosahedron, depth]) => {{
+            {script}
+            const topology = buildTopology(icosahedron);
+            return [[...topology.faces], [...upsample(depth, 1, topology)]];
+        }}""",
+        [faces(0).ravel().tolist(), depth.tolist()],
+    )
+    np.testing.assert_array_equal(np.reshape(found_faces, (-1, 3)), faces(6))
+    # Both in float32, summed in another order.
+    np.testing.assert_allclose(found_depth, upsample(depth, 6), rtol=0, atol=1e-6)
+
+
+def test_a_page_of_a_model_shows_another_map_when_asked(open_page, pages):
+    tab = open_page(pages[1])
+    before = picture(tab)
+    assert len(np.unique(before.reshape(-1, 4), axis=0)) > 500
+    tab.get_by_role("radio", name="Noise ceiling, NSD", exact=True).check()
+    settle(tab)
+    assert (np.abs(picture(tab) - before).max(axis=-1) > 16).mean() > 0.05
+    ceiling = metadata()["encoding_models"]["rh_noise_ceiling_nsdcore"][rois("rh")["V1v"]]
+    assert bar_numbers(tab)["V1v"][1] == written(np.median(ceiling[ceiling >= 0.1]))
+    assert tab.locator("#colour-bar .label").inner_text() == "noise ceiling of r²"
+
+
+@pytest.mark.parametrize("page", [0, 1])
+def test_a_narrow_screen_scrolls_in_one_direction_only(open_page, pages, page):
+    tab = open_page(pages[page], width=400, height=800)
+    assert tab.evaluate("() => document.documentElement.scrollWidth") <= 400
+    assert tab.locator("#brain").bounding_box()["width"] > 300
+
+
+def test_without_webgl_the_still_maps_remain(open_page, pages, tmp_path):
+    text = pages[0].read_text(encoding="utf-8")
+    without = tmp_path / "without.html"
+    without.write_text(text.replace('getContext("webgl2"', 'getContext("none"'), encoding="utf-8")
+    tab = open_page(without)
+    assert tab.locator("#no-brain").is_visible()
+    assert tab.locator("#stage").is_hidden()
+    tab.get_by_role("radio", name=NAMES[2]).check()
+    assert tab.locator("#map-title").inner_text() == NAMES[2]
+    assert tab.locator(".pair img").nth(1).is_visible()
+
+
+def test_a_name_that_is_markup_runs_nothing(open_page, tmp_path):
+    evil = "<img src=x onerror=\"document.title='evil'\"></script><script>alert(1)</script>"
+    tab = open_page(write_report(responses([evil]), tmp_path / "r.html", berg_dir=tmp_path))
+    assert tab.title() == "In silico fMRI responses"
+    assert tab.locator("#map-title").inner_text() == evil
