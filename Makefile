@@ -29,6 +29,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.building
+	$(BIN)/python -m benchmarks.downloading
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "berg needs Python 3.11 or later: make PYTHON=python3.11")'

@@ -43,7 +43,7 @@ def test_bars_are_means_of_the_subjects_medians(subjects):
     np.testing.assert_allclose(dots(axes), [20, 40, 30])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["V1v", "FFA-1"]
     assert axes.get_ylabel().replace("\n", " ") == (
-        "NSD-core explained variance (% of the noise ceiling)"
+        "NSD-core median explained variance (% of the noise ceiling)"
     )
     assert axes.get_ylim() == (0, 100)
 

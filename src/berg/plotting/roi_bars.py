@@ -225,7 +225,7 @@ def _draw_panel(
     axes.set_ylim(0, 100)
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.set_ylabel(
-        f"{DATASET_TITLES[dataset]}\nexplained variance\n(% of the noise ceiling)",
+        f"{DATASET_TITLES[dataset]}\nmedian explained variance\n(% of the noise ceiling)",
         fontsize=8,
         color=INK,
     )
