@@ -169,7 +169,11 @@ ENCODE = ("encode", "photos", "--subject", 1)
         (("encode", "--subject", 1), 2, "Missing argument 'SOURCES...'"),
         (("encode", "photos", "--subject", "one"), 2, "'one' is not a subject"),
         (("encode", "photos", "--subject", 9), 1, "accepted: one of 1, 2, 3"),
-        (("encode", "photos", "--subject", 2), 1, "berg download fmri-nsd_fsaverage-alexnet_untrained"),
+        (
+            ("encode", "photos", "--subject", 2),
+            1,
+            "berg download fmri-nsd_fsaverage-alexnet_untrained",
+        ),
         (("encode", "absent.png", "--subject", 1), 1, "no file or folder absent.png"),
         (("encode", "a" * 300, "--subject", 1), 1, "check the spelling of the path"),
         (("encode", "empty", "--subject", 1), 1, "no images in the folder empty"),

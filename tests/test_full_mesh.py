@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from berg.errors import FileFormatError, InvalidParameterError, ResourceError
+from berg.errors import FileFormatError, InvalidParameterError, OfflineError, ResourceError
 from berg.surface.fsaverage import faces, load_packaged, upsample
 from berg.surface.full_mesh import FullMesh, choose_mesh, find_full_mesh, sulcal_depth
 from berg.surface.geometry import flat_surface
@@ -92,9 +92,7 @@ def test_the_real_surfaces():
 
 
 def test_nowhere_and_offline_names_the_ways():
-    with pytest.raises(
-        ResourceError, match=r"BERG_OFFLINE(.*\n)+.*--mesh-dir(.*\n)+.*SUBJECTS_DIR"
-    ):
+    with pytest.raises(OfflineError, match=r"BERG_OFFLINE(.*\n)+.*--mesh-dir(.*\n)+.*SUBJECTS_DIR"):
         find_full_mesh()
 
 

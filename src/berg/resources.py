@@ -1,10 +1,34 @@
-"""What a machine has, and bytes as a person reads them."""
+"""What a machine has and may use, and bytes as a person reads them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
+
+from berg.errors import OfflineError
+
+
+def check_online(do: str) -> None:
+    """Raise unless the network may be used: the environment variable ``BERG_OFFLINE`` forbids it.
+
+    Parameters
+    ----------
+    do : str
+        What to do without it.
+
+    Raises
+    ------
+    OfflineError
+        If ``BERG_OFFLINE`` is set, to anything but 0.
+    """
+    if (value := os.environ.get("BERG_OFFLINE", "0")) not in ("", "0"):
+        raise OfflineError(
+            "the network is needed, and BERG_OFFLINE forbids it",
+            got=f"BERG_OFFLINE={value}",
+            accepted="BERG_OFFLINE=0, or not set",
+            do=do,
+        )
 
 
 def free_disk_bytes(path: str | os.PathLike[str]) -> int:

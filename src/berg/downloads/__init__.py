@@ -1,4 +1,4 @@
-"""Files of the public bucket, in a berg_dir. The only room that uses the network.
+"""Files of the public bucket, in a berg_dir. Their network is `bucket.py`'s.
 
 What is on disk can be asked for without the S3 client: it is imported where it is used.
 """

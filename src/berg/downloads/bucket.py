@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import re
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -26,9 +25,9 @@ from berg.downloads.pace import Pace
 from berg.errors import (
     DownloadError,
     InvalidParameterError,
-    OfflineError,
     RemoteFileNotFoundError,
 )
+from berg.resources import check_online
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +67,7 @@ class Bucket:
     """
 
     def __init__(self, name: str, region: str, endpoint_url: str | None, pace: Pace) -> None:
-        if os.environ.get("BERG_OFFLINE", "0") not in ("", "0"):
-            raise OfflineError(
-                "the network is needed, and BERG_OFFLINE forbids it",
-                got=f"BERG_OFFLINE={os.environ['BERG_OFFLINE']}",
-                accepted="files that are in berg_dir already",
-                do="unset BERG_OFFLINE to download",
-            )
+        check_online("unset BERG_OFFLINE to download")
         self.name, self.region, self.pace = name, region, pace
         config = Config(
             signature_version=UNSIGNED,

@@ -18,7 +18,14 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from berg.errors import FileFormatError, InvalidParameterError, ResourceError, did_you_mean
+from berg.errors import (
+    FileFormatError,
+    InvalidParameterError,
+    MissingExtraError,
+    ResourceError,
+    did_you_mean,
+)
+from berg.resources import check_online
 from berg.surface.fsaverage import FULL_LEVEL, Hemi, faces, load_packaged, n_vertices, upsample
 
 MESHES = ("fsaverage5", "fsaverage")
@@ -160,6 +167,8 @@ def find_full_mesh(mesh_dir: str | os.PathLike[str] | None = None) -> FullMesh:
     ------
     ResourceError
         They are nowhere, and cannot be downloaded.
+    OfflineError
+        They are nowhere, and the environment variable ``BERG_OFFLINE`` forbids the download.
     """
     named = mesh_dir or os.environ.get(FOLDER_VARIABLE)
     if named:
@@ -195,11 +204,13 @@ def _in_folder(folder: Path) -> FullMesh | None:
 
 
 def _download() -> FullMesh:
-    if os.environ.get("BERG_OFFLINE", "") not in ("", "0"):
-        raise ResourceError(
-            "the full surfaces of fsaverage are not on this machine",
-            got="BERG_OFFLINE is set, so that nothing is downloaded",
+    check_online(f"have the full surfaces of fsaverage on this machine:\n            {_WAYS}")
+    if find_spec("nilearn") is None:
+        raise MissingExtraError(
+            "the full surfaces of fsaverage are not on this machine, and nilearn downloads them",
+            got="no nilearn",
             accepted=_WAYS,
+            do='pip install "berg[plot]"',
         )
     from nilearn.datasets import fetch_surf_fsaverage
 
