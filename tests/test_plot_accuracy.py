@@ -69,16 +69,15 @@ def test_what_is_written_of_an_average(subject):
 def test_subjects_without_the_measure_are_no_part_of_its_figure(subject):
     """Neither in the heading, the outlines and the median, nor in whether it is simulated."""
     maps = {"noise_ceiling": 0.5, "r2": 0.3}
-    real = metadata(maps, {"nsdgeneral": ([*range(300)], [])}, level=LEVEL)
+    real = metadata(maps, {"nsdgeneral": ([*range(100, 900)], [])}, level=LEVEL)
     figure = plot_accuracy({1: real, 2: subject}, views=["dorsal"], rois=["nsdgeneral"])
     written = texts(figure)
     assert "subject 2 · median over nsdgeneral 40 %" in written
     assert SIMULATED_NOTE in written
     alone = plot_accuracy({2: subject}, views=["dorsal"], rois=["nsdgeneral"])
     assert (pixels(figure) == pixels(alone)).all()
-    figure = plot_accuracy(
-        {1: real, 3: metadata(MAPS, level=LEVEL)}, "r2", views=["dorsal"], rois=[]
-    )
+    untested = metadata({"noise_ceiling": 0.5}, level=LEVEL, simulated=True)
+    figure = plot_accuracy({1: real, 3: untested}, "r2", views=["dorsal"], rois=[])
     assert not any("simulated" in text for text in texts(figure))
 
 
