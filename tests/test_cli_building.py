@@ -104,10 +104,10 @@ def test_a_test_ends_with_the_accuracy_of_each_region(tmp_path, tiny_metadata, m
         for dataset, explained in (("nsdcore", 25.0), ("nsdsynthetic", np.nan)):
             ones = np.ones_like(maps[f"{hemi}_r2_{dataset}"])
             maps = maps | {
-                f"{hemi}_noise_ceiling_{dataset}": 0.5 * ones,
+                f"{hemi}_noise_ceiling_{dataset}": 0.1 * ones,
                 f"{hemi}_explained_variance_{dataset}": explained * ones,
             }
-            accuracy[hemi, dataset] = Scores(ones, ones, 0.5 * ones, explained * ones)
+            accuracy[hemi, dataset] = Scores(ones, ones, 0.1 * ones, explained * ones)
     save_metadata(path, tiny_metadata | {"encoding_models": maps})
     tested = TestedSubject(1, path, accuracy, {"features": 1.5})
     monkeypatch.setattr(berg.training, "evaluate", lambda *a, **k: [tested])
@@ -117,5 +117,8 @@ def test_a_test_ends_with_the_accuracy_of_each_region(tmp_path, tiny_metadata, m
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["V1v", "5", "25.0", "%", "0", "-"] in lines
     assert not any(line[:1] == ["mTL-bodies"] for line in lines)  # which the subject lacks
-    assert "subject 1, nsdcore: median explained variance 25.0 % of the" in result.stdout
+    assert (
+        "subject 1, nsdcore: median explained variance 25.0 % of the noise ceiling, "
+        "where that is at least 0.1" in result.stdout
+    )
     assert result.stdout.splitlines()[-1] == str(path)

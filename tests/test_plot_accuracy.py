@@ -16,6 +16,7 @@ from berg.surface.roi_patches import ROI_COLLECTIONS, roi_patches
 
 REAL_MASKS = Path(__file__).parents[2] / "shared" / "data" / "nsd" / "subj01_algonauts_masks.npz"
 LEVEL = 4
+MAPS = {"noise_ceiling": 0.5, "r2": 0.2, "explained_variance": 40.0}
 
 
 def pixels(figure, dpi=40):
@@ -37,9 +38,8 @@ def texts(figure):
 
 @pytest.fixture
 def subject():
-    maps = {"noise_ceiling": 0.5, "r2": 0.2, "explained_variance": 40.0}
     rois = {"nsdgeneral": ([*range(300)], [*range(200)])}
-    return metadata(maps, rois, level=LEVEL, simulated=True)
+    return metadata(MAPS, rois, level=LEVEL, simulated=True)
 
 
 def test_what_is_written(subject):
@@ -62,7 +62,38 @@ def test_what_is_written_of_an_average(subject):
     assert "grey: noise ceiling under 0.1 in more than half of the subjects" in written
     assert figure.axes[-1].get_xlabel() == "r² (share of the variance)"
     figure = plot_accuracy({1: subject, 2: subject}, "noise_ceiling", views=["dorsal"], rois=[])
-    assert "grey: mean noise ceiling under 0.1" in texts(figure)
+    assert "grey: noise ceiling under 0.1 in more than half of the subjects" in texts(figure)
+    assert "simulated subjects, not measured in brains" in written
+
+
+def test_subjects_without_the_measure_are_no_part_of_its_figure(subject):
+    """Neither in the heading, the outlines and the median, nor in whether it is simulated."""
+    maps = {"noise_ceiling": 0.5, "r2": 0.3}
+    real = metadata(maps, {"nsdgeneral": ([*range(100, 900)], [])}, level=LEVEL)
+    figure = plot_accuracy({1: real, 2: subject}, views=["dorsal"], rois=["nsdgeneral"])
+    written = texts(figure)
+    assert "subject 2 · median over nsdgeneral 40 %" in written
+    assert SIMULATED_NOTE in written
+    alone = plot_accuracy({2: subject}, views=["dorsal"], rois=["nsdgeneral"])
+    assert (pixels(figure) == pixels(alone)).all()
+    untested = metadata({"noise_ceiling": 0.5}, level=LEVEL, simulated=True)
+    figure = plot_accuracy({1: real, 3: untested}, "r2", views=["dorsal"], rois=[])
+    assert not any("simulated" in text for text in texts(figure))
+
+
+@pytest.mark.parametrize(
+    ("measure", "limits", "ends"),
+    [
+        ("explained_variance", None, "neither"),
+        ("explained_variance", (0, 60), "max"),
+        ("explained_variance", (20, 100), "min"),
+        ("r2", None, "max"),
+        ("noise_ceiling", (0.2, 0.8), "both"),
+    ],
+)
+def test_the_ends_of_the_bar_say_where_values_lie_beyond(subject, measure, limits, ends):
+    figure = plot_accuracy(subject, measure, views=["dorsal"], rois=[], limits=limits)
+    assert figure.axes[-1]._colorbar.extend == ends
 
 
 def test_the_median_in_the_heading_is_that_of_the_summary():

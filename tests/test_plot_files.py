@@ -89,7 +89,7 @@ def test_the_command_draws_all_there_is_and_says_what_is_missing(berg_dir, tmp_p
         f"{measure}_nsdcore_subject-01_{surface}.png"
         for measure in MAPS
         for surface in ("inflated", "flat")
-    } | {"explained_variance_by_roi.png"}
+    } | {"explained_variance_by_roi_subject-01.png"}
     assert {path.name for path in out.iterdir()} == expected
     assert {line.rpartition("/")[2] for line in result.stdout.splitlines()} == expected
     warned = result.stderr.replace("\n", " ")
@@ -145,22 +145,31 @@ def test_without_any_accuracy(tmp_path):
         save_accuracy_figures({1: metadata({"correlation": 0.5})}, tmp_path)
 
 
-def test_the_names_of_several_subjects_and_their_average(tmp_path, subject, monkeypatch):
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are not drawn; files say so."""
     monkeypatch.setattr(
         "berg.plotting.accuracy_files.save_figure",
         lambda figure, path, **_: path.write_text("drawn"),
     )
     monkeypatch.setattr("berg.plotting.accuracy_files.accuracy_figure", lambda *_, **__: None)
+
+
+def test_the_names_of_several_subjects_and_their_average(tmp_path, subject, undrawn):
     both = metadata(MAPS, ROIS, level=2, datasets=("nsdcore", "nsdsynthetic"))
     with pytest.warns(BERGWarning, match=r"r2 of NSD-synthetic \(subject 1\)"):
         paths = save_accuracy_figures({1: subject, 12: both}, tmp_path, formats=["svg"], rois=[])
     names = [path.name for path in paths]
     assert names[0] == "r2_nsdcore_subject-01_inflated.svg"
-    assert len(names) == 6 + 12 + 12 + 1
-    assert "noise_ceiling_nsdsynthetic_average_flat.svg" in names
+    assert len(names) == 6 + 12 + 6 + 1
+    assert "noise_ceiling_nsdcore_average-01-12_flat.svg" in names
+    # One subject is no average.
+    assert "noise_ceiling_nsdsynthetic_subject-12_flat.svg" in names
+    assert not any("nsdsynthetic_average" in name for name in names)
+    assert names[-1] == "explained_variance_by_roi_average-01-12.svg"
     assert "noise_ceiling_nsdsynthetic_subject-01_flat.svg" not in names
     (tmp_path / names[0]).write_text("another's")
-    with pytest.raises(InvalidParameterError, match="31 of the figures are there already"):
+    with pytest.raises(InvalidParameterError, match="25 of the figures are there already"):
         save_accuracy_figures({1: subject, 12: both}, tmp_path, formats=["svg"], rois=[])
     assert (tmp_path / names[0]).read_text() == "another's"
     with pytest.warns(BERGWarning, match="not drawn"):
@@ -168,3 +177,29 @@ def test_the_names_of_several_subjects_and_their_average(tmp_path, subject, monk
             {1: subject, 12: both}, tmp_path, formats=["svg"], rois=[], overwrite=True
         )
     assert (tmp_path / names[0]).read_text() == "drawn"
+
+
+def test_an_average_is_of_those_who_have_the_measure(tmp_path, subject, undrawn, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "berg.plotting.accuracy_files.accuracy_figure",
+        lambda part, measure, dataset, *_, **__: drawn.append((list(part), measure, dataset)),
+    )
+    both = metadata(MAPS, ROIS, level=2, datasets=("nsdcore", "nsdsynthetic"))
+    with pytest.warns(BERGWarning, match="not drawn"):
+        paths = save_accuracy_figures(
+            {5: both, 1: subject, 2: both}, tmp_path, formats=["svg"], rois=[]
+        )
+    assert drawn[-1] == ([5, 2], "explained_variance", "nsdsynthetic")
+    assert drawn[-7] == ([5, 1, 2], "explained_variance", "nsdcore")
+    assert [path.stem for path in paths[-2:]] == [
+        "explained_variance_nsdsynthetic_average-02-05_flat",
+        "explained_variance_by_roi_average-01-02-05",
+    ]
+
+
+def test_another_subject_into_the_same_folder(tmp_path, undrawn):
+    tested = metadata(MAPS, ROIS, level=2, datasets=("nsdcore", "nsdsynthetic"))
+    for number in (1, 2):
+        save_accuracy_figures({number: tested}, tmp_path, formats=["svg"], rois=[])
+    assert len(list(tmp_path.iterdir())) == 2 * (12 + 1)

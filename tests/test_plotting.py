@@ -9,7 +9,7 @@ from berg.errors import InvalidParameterError, MissingExtraError
 from berg.plotting import SIMULATED_NOTE, plot_photograph_responses, plot_surface
 from berg.responses import SurfaceMap
 from berg.surface.fsaverage import load_packaged, n_vertices, upsample
-from berg.surface.painting import ColourScale, colour_scale, paint
+from berg.surface.painting import ColourScale, colour_scale, paint, symmetric_scale
 from berg.surface.raster import surface_view
 
 
@@ -200,6 +200,16 @@ def test_photographs_with_their_responses(height):
     assert colourful(pixels(figure)) > 0.1
 
 
+def test_a_name_with_dollars_is_no_formula(height):
+    pole = np.flatnonzero(upsample(height) > 60)
+    rois = {"$x^2$": (pole, np.empty(0, np.int64))}
+    figure = plot_surface(height, None, title="from $a_1$ to $b", views=["dorsal"], rois=rois)
+    named = [t for axes in figure.axes for t in axes.texts if t.get_text() == "$x^2$"]
+    assert len(named) == 2  # and its halo
+    assert not any(text.get_parse_math() for text in [*named, figure.texts[0]])
+    pixels(figure)
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype", "n_maps", "message"),
     [
@@ -224,6 +234,28 @@ def test_scale_is_symmetric_only_for_both_signs():
     scale = colour_scale([-2 * ramp, ramp])
     assert (scale.low, scale.cmap) == (-scale.high, "RdBu_r")
     assert 1 < scale.high < 2
+
+
+def test_a_symmetric_scale_of_maps_with_one_sign():
+    ramp = np.linspace(0, 1, 1001)
+    scale = symmetric_scale([ramp, np.full(3, np.nan)])
+    assert (scale.low, scale.cmap, scale.extend) == (-scale.high, "RdBu_r", "both")
+    assert scale.high == pytest.approx(0.995)
+
+
+@pytest.mark.parametrize(
+    ("values", "limits", "ends"),
+    [
+        ([0, 1], None, "max"),
+        ([-1, 1], None, "both"),
+        ([0, 1], (0.2, 0.8), "both"),
+        ([0, 1], (0, 0.8), "max"),
+        ([-1, 1], (0, 0.8), "both"),  # what is below zero has the colour of zero
+        ([0.5, 1], (-1, 0.8), "max"),
+    ],
+)
+def test_ends_of_the_bar_beyond_which_values_may_lie(values, limits, ends):
+    assert colour_scale([np.array(values, float)], limits=limits).extend == ends
 
 
 def test_scale_of_rare_and_of_no_values():

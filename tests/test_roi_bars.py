@@ -3,7 +3,7 @@ import pytest
 
 from accuracy_fixture import metadata
 from berg.errors import InvalidParameterError
-from berg.plotting import SIMULATED_NOTE, plot_roi_accuracy
+from berg.plotting import plot_roi_accuracy
 
 CEILING = [0.5, 0.5, 0.5, 0.05, *[0.5] * 8]  # vertex 3 does not count
 
@@ -26,7 +26,8 @@ def bars(axes):
 
 
 def dots(axes):
-    return [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "None"]
+    """The heights of the dots, a list for each subject."""
+    return [list(line.get_ydata()) for line in axes.lines if line.get_linestyle() == "None"]
 
 
 def texts(figure):
@@ -40,7 +41,7 @@ def test_bars_are_means_of_the_subjects_medians(subjects):
     (axes,) = figure.axes
     # V1v of subject 1: the median of 10 and 20 (left), 30 (right); 99 has too low a ceiling.
     np.testing.assert_allclose(bars(axes), [(20 + 40) / 2, 30])
-    np.testing.assert_allclose(dots(axes), [20, 40, 30])
+    np.testing.assert_allclose(dots(axes), [[20, 30], [40, np.nan]])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["V1v", "FFA-1"]
     assert axes.get_ylabel().replace("\n", " ") == (
         "NSD-core median explained variance (% of the noise ceiling)"
@@ -56,13 +57,45 @@ def test_what_is_written(subjects):
     assert "in none of the subjects: hV4" in written
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["subject 1", "subject 7"]
     assert {"retinotopic", "faces"} <= set(written)
-    assert SIMULATED_NOTE not in written
+    assert not any("simulated" in text for text in written)
+    what = "median over the vertices with a noise ceiling of at least 0.1"
+    assert f"{what}; bars: mean of the subjects" in written
+    alone = texts(plot_roi_accuracy(subjects[7], least_ceiling=0.2))
+    assert what.replace("0.1", "0.2") in alone
+    assert "not in this subject: FFA-1, hV4" in alone
 
 
-def test_dots_of_one_subject_differ_from_those_of_another(subjects):
-    (axes,) = plot_roi_accuracy(subjects).axes
-    styles = [(line.get_color(), line.get_marker()) for line in axes.lines][:2]
-    assert styles[0] != styles[1]
+def test_a_subjects_dots_look_the_same_in_every_figure(subjects):
+    def looks(shown):
+        (axes,) = plot_roi_accuracy(shown).axes
+        return [
+            (line.get_color(), line.get_marker())
+            for line in axes.lines
+            if line.get_linestyle() == "None"
+        ]
+
+    of_1, of_7 = looks(subjects)
+    assert of_1[0] != of_7[0]
+    assert of_1[1] != of_7[1]
+    assert looks({7: subjects[7]}) == [of_7]
+    assert looks({7: subjects[7], 1: subjects[1]}) == [of_7, of_1]
+
+
+def test_who_was_tested_on_none_of_the_images_is_left_out(subjects):
+    never = metadata({"noise_ceiling": 0.5}, {"OPA": ([0], [])}, simulated=True)
+    figure = plot_roi_accuracy({**subjects, 8: never})
+    written = texts(figure)
+    assert "mean of 2 subjects (1, 7)" in written
+    assert not any("simulated" in text for text in written)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["V1v", "FFA-1"]
+
+
+def test_names_with_dollars_are_no_formulas():
+    figure = plot_roi_accuracy(subject([1], {"$x^2$": ([0], []), "$y^2$": ([], [])}), model="a$_b$")
+    shown = [*figure.axes[0].get_xticklabels(), *figure.texts]
+    dollars = [text for text in shown if "$" in text.get_text()]
+    assert len(dollars) == 3
+    assert not any(text.get_parse_math() for text in dollars)
 
 
 def test_one_subject_needs_no_legend_and_no_counts(subjects):
@@ -104,6 +137,7 @@ def test_labels_do_not_overlap():
     figure.canvas.draw()
     page = figure.bbox
     (axes,) = figure.axes
+    assert not any(text.startswith("n=") for text in texts(figure))
     for kind in (axes.get_xticklabels(), axes.texts, figure.texts, figure.legends[0].get_texts()):
         boxes = [text.get_window_extent() for text in kind if text.get_text()]
         assert boxes
@@ -114,7 +148,7 @@ def test_labels_do_not_overlap():
     lowest = min(label.get_window_extent().y0 for label in axes.get_xticklabels())
     assert lowest > figure.legends[0].get_window_extent().y1 - 2  # pixels of padding
     assert axes.yaxis.label.get_window_extent().x0 >= page.x0
-    assert SIMULATED_NOTE in texts(figure)
+    assert "simulated subjects, not measured in brains" in texts(figure)
 
 
 def test_bad_input(subjects):

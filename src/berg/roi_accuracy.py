@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,9 @@ from berg.metadata import Metadata
 
 DATASETS = ("nsdcore", "nsdsynthetic")
 """The sets of images that models are tested on, by their names in the metadata."""
+
+LEAST_CEILING = 0.1
+"""Vertices with a lower noise ceiling (r²) do not count, as in the published plots."""
 
 _HEMIS = ("lh", "rh")
 
@@ -39,16 +41,27 @@ class RegionAccuracy:
     explained_variance_percent: dict[str, float]
 
 
-def summarise_by_roi(metadata: Metadata, least_ceiling: float = 0.1) -> list[RegionAccuracy]:
+def has_measure(metadata: Metadata, measure: str, dataset: str) -> bool:
+    """Whether the metadata hold a measure of a set of images and its noise ceiling, both sides."""
+    return all(
+        f"{hemi}_{name}_{dataset}" in metadata["encoding_models"]
+        for hemi in _HEMIS
+        for name in (measure, "noise_ceiling")
+    )
+
+
+def summarise_by_roi(
+    metadata: Metadata, least_ceiling: float = LEAST_CEILING
+) -> list[RegionAccuracy]:
     """Summarise the accuracy in the metadata for each region that the subject has.
 
     Parameters
     ----------
     metadata : dict
-        As `berg.metadata.load_metadata` returns it. A set of images that the model was not
-        tested on has no scored vertices.
+        As `berg.metadata.load_metadata` returns it. A set of images whose explained variance or
+        noise ceiling is missing, in either hemisphere, has no scored vertices.
     least_ceiling : float
-        Only vertices with a higher noise ceiling count, as in published plots.
+        Vertices with a lower noise ceiling do not count.
 
     Returns
     -------
@@ -56,12 +69,11 @@ def summarise_by_roi(metadata: Metadata, least_ceiling: float = 0.1) -> list[Reg
         In the order of the metadata.
     """
     rois = {hemi: metadata["fmri"][f"{hemi}_fsaverage_rois"] for hemi in _HEMIS}
-    scores = metadata["encoding_models"]
     rows = []
     for roi in dict.fromkeys(name for hemi in _HEMIS for name in rois[hemi]):
         vertices = {hemi: rois[hemi].get(roi, np.empty(0, np.int64)) for hemi in _HEMIS}
         if n_vertices := sum(map(len, vertices.values())):
-            counted = {name: _counted(scores, name, vertices, least_ceiling) for name in DATASETS}
+            counted = {name: _counted(metadata, name, vertices, least_ceiling) for name in DATASETS}
             rows.append(
                 RegionAccuracy(
                     roi,
@@ -77,16 +89,19 @@ def summarise_by_roi(metadata: Metadata, least_ceiling: float = 0.1) -> list[Reg
 
 
 def _counted(
-    scores: Mapping[str, Any],
+    metadata: Metadata,
     dataset: str,
     vertices: Mapping[str, NDArray[np.int64]],
     least_ceiling: float,
 ) -> NDArray[np.float32]:
     """Explained variance, where it is defined, of the vertices with a high enough ceiling."""
-    values = [np.empty(0, np.float32)]
+    if not has_measure(metadata, "explained_variance", dataset):
+        return np.empty(0, np.float32)
+    scores = metadata["encoding_models"]
+    values = []
     for hemi, chosen in vertices.items():
-        if (explained := scores.get(f"{hemi}_explained_variance_{dataset}")) is not None:
-            ceiling = scores[f"{hemi}_noise_ceiling_{dataset}"][chosen]
-            values.append(explained[chosen][ceiling > least_ceiling])
-    joined = np.concatenate(values)
+        ceiling = scores[f"{hemi}_noise_ceiling_{dataset}"][chosen]
+        explained = scores[f"{hemi}_explained_variance_{dataset}"][chosen]
+        values.append(explained[ceiling >= least_ceiling])
+    joined: NDArray[np.float32] = np.concatenate(values)
     return joined[~np.isnan(joined)]

@@ -145,7 +145,7 @@ def test(
             percent = done.median_explained_variance(dataset)
             click.echo(
                 f"subject {done.subject}, {dataset}: median explained variance {percent:.1f} % "
-                "of the noise ceiling, where that is above 0.1"
+                "of the noise ceiling, where that is at least 0.1"
             )
         click.echo(done.metadata_npy)
 

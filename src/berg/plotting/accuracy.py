@@ -12,17 +12,16 @@ from berg.metadata import Metadata
 from berg.plotting.accuracy_maps import (
     DATASET_TITLES,
     DEFAULT_ROIS,
-    LEAST_CEILING,
     MEASURES,
     accuracy_map,
-    by_subject,
-    has_measure,
-    is_any_simulated,
+    n_simulated,
     region_masks,
+    with_measure,
 )
 from berg.plotting.figures import Heading, check_matplotlib
 from berg.plotting.maps import HEMIS
 from berg.plotting.surfaces import check_views, surface_figure, warn_of_coarser_flat
+from berg.roi_accuracy import LEAST_CEILING
 from berg.surface.fsaverage import Hemi, upsample
 from berg.surface.full_mesh import FullMesh, choose_mesh
 from berg.surface.outlines import Regions
@@ -54,7 +53,8 @@ def plot_accuracy(
     ----------
     metadata : dict, or mapping of int to dict
         Of one subject as `berg.metadata.load_metadata` returns it, or of several by subject:
-        then the average is drawn, as `accuracy_map` takes it. On any level of fsaverage.
+        then the average is drawn, as `accuracy_map` takes it, of those who have the measure. On
+        any level of fsaverage.
     measure : {"r2", "noise_ceiling", "explained_variance"}
         The last is r² in percent of the noise ceiling.
     dataset : {"nsdcore", "nsdsynthetic"}
@@ -63,7 +63,7 @@ def plot_accuracy(
         One row of the figure each.
     rois : sequence of str
         Regions to outline, or NSD's collections of them: ``"prf-visualrois"``, ``"streams"`` and
-        others. Of several subjects: vertices that are in the region in at least half of them.
+        others. Of several subjects: vertices that are in the region in more than half of them.
     model : str, optional
         Name of the model, for the heading.
     limits : tuple of two float, optional
@@ -95,7 +95,7 @@ def plot_accuracy(
     check_views(views)
     full = choose_mesh(mesh, mesh_dir)
     warn_of_coarser_flat(views, full)
-    subjects = by_subject(metadata)
+    subjects = with_measure(metadata, measure, dataset)
     return accuracy_figure(
         subjects,
         measure,
@@ -121,25 +121,29 @@ def accuracy_figure(
     least_ceiling: float = LEAST_CEILING,
     full: FullMesh | None = None,
 ) -> Figure:
-    """Draw as `plot_accuracy`, with regions that are worked out once for many figures."""
+    """Draw as `plot_accuracy`, of subjects who all have the measure.
+
+    The regions are given, so that they are worked out once for many figures.
+    """
     maps = accuracy_map(metadata, measure, dataset, least_ceiling=least_ceiling)  # type: ignore[arg-type]
     shown = MEASURES[measure]
-    subjects = [n for n, each in metadata.items() if has_measure(each, measure, dataset)]
     low, high = limits or shown.limits
     heading = Heading(
         f"{shown.title}, {DATASET_TITLES[dataset]}",
-        is_any_simulated(metadata),
-        " · ".join(filter(None, (whose(subjects), model, _median(metadata, maps, shown.unit)))),
+        n_simulated(metadata),
+        " · ".join(
+            filter(None, (whose(list(metadata)), model, _median(metadata, maps, shown.unit)))
+        ),
     )
     return surface_figure(
         {hemi: upsample(values) for hemi, values in maps.items()},
         views,
-        ColourScale(low, high, shown.cmap, bounded=high == 100.0 and shown.unit == " %"),
+        ColourScale(low, high, shown.cmap, bounds=shown.bounds),
         shown.label,
         heading,
         regions,
         full,
-        _what_is_blank(measure, len(subjects), least_ceiling),
+        _what_is_blank(len(metadata), least_ceiling),
     )
 
 
@@ -177,9 +181,6 @@ def _median(
     )
 
 
-def _what_is_blank(measure: str, n_subjects: int, least_ceiling: float) -> str:
-    if n_subjects == 1:
-        return f"grey: noise ceiling under {least_ceiling:g}"
-    if measure == "noise_ceiling":
-        return f"grey: mean noise ceiling under {least_ceiling:g}"
-    return f"grey: noise ceiling under {least_ceiling:g} in more than half of the subjects"
+def _what_is_blank(n_subjects: int, least_ceiling: float) -> str:
+    where = " in more than half of the subjects" if n_subjects > 1 else ""
+    return f"grey: noise ceiling under {least_ceiling:g}{where}"

@@ -14,17 +14,15 @@ from berg.plotting.accuracy import INFLATED_VIEWS, accuracy_figure
 from berg.plotting.accuracy_maps import (
     DATASET_TITLES,
     DEFAULT_ROIS,
-    LEAST_CEILING,
     MEASURES,
     by_subject,
-    has_measure,
     region_masks,
 )
 from berg.plotting.figures import check_matplotlib
 from berg.plotting.files import check_format, save_figure
 from berg.plotting.roi_bars import plot_roi_accuracy
 from berg.plotting.surfaces import warn_of_coarser_flat
-from berg.roi_accuracy import DATASETS
+from berg.roi_accuracy import DATASETS, LEAST_CEILING, has_measure
 from berg.surface.full_mesh import choose_mesh
 from berg.surface.outlines import Regions
 from berg.surface.raster import View
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SURFACES: Mapping[str, tuple[View, ...]] = {"inflated": INFLATED_VIEWS, "flat": ("flat",)}
-_BARS = "explained_variance_by_roi"
 
 
 def save_accuracy_figures(
@@ -52,8 +49,9 @@ def save_accuracy_figures(
     """Draw the accuracy of each subject and of their average, and by region, into a folder.
 
     For each measure and set of images two figures: ``r2_nsdcore_subject-01_inflated.png``, and
-    the same on the flat cortex; with ``average`` instead of the subject if there are several.
-    The bars of all subjects are in ``explained_variance_by_roi.png``.
+    the same on the flat cortex; and ``r2_nsdcore_average-01-02-05_inflated.png`` of those of
+    several subjects who have the measure, if they are two or more. The bars of all are in
+    ``explained_variance_by_roi_average-01-02-05.png``, of one in ``…_subject-01.png``.
 
     Parameters
     ----------
@@ -106,8 +104,11 @@ def save_accuracy_figures(
             accepted="the metadata of a tested model",
             do="run `berg test`, which adds them",
         )
-    has_bars = any(each.measure == "explained_variance" for each in plan)
-    folder, names = Path(out), [each.name for each in plan] + [_BARS] * has_bars
+    scored = dict.fromkeys(
+        number for each in plan if each.measure == "explained_variance" for number in each.owners
+    )
+    bars = f"explained_variance_by_roi_{_whose(list(scored))}" if scored else None
+    folder, names = Path(out), [each.name for each in plan] + ([bars] if bars else [])
     _check_free([folder / f"{name}.{kind}" for name in names for kind in formats], overwrite)
     _warn_of_missing(subjects)
     warn_of_coarser_flat(["flat"], full)
@@ -121,11 +122,11 @@ def save_accuracy_figures(
             if tell is not None:
                 tell(written[-1])
 
-    owner: tuple[int | None, ...] = ()
+    owners: tuple[int | None, ...] = ()
     for each in plan:
-        if each.owner != owner:  # their outlines serve all figures of theirs
-            owner = each.owner
-            part = {n: subjects[n] for n in owner}
+        if each.owners != owners:  # their outlines serve all figures of theirs
+            owners = each.owners
+            part = {n: subjects[n] for n in owners}
             regions = Regions(region_masks(part, rois))
         figure = accuracy_figure(
             part,
@@ -138,8 +139,8 @@ def save_accuracy_figures(
             full=full,
         )
         save(figure, each.name)
-    if has_bars:
-        save(plot_roi_accuracy(metadata, model=model, least_ceiling=least_ceiling), _BARS)
+    if bars:
+        save(plot_roi_accuracy(metadata, model=model, least_ceiling=least_ceiling), bars)
     return written
 
 
@@ -147,7 +148,7 @@ def save_accuracy_figures(
 class _Planned:
     """One figure of the cortex: of one subject, or the average of several."""
 
-    owner: tuple[int | None, ...]
+    owners: tuple[int | None, ...]
     measure: str
     dataset: str
     surface: str
@@ -155,22 +156,32 @@ class _Planned:
     @property
     def name(self) -> str:
         """Of its file, without the suffix."""
-        whose = "average" if len(self.owner) > 1 else f"subject-{self.owner[0] or 0:02d}"
-        return f"{self.measure}_{self.dataset}_{whose}_{self.surface}"
+        return f"{self.measure}_{self.dataset}_{_whose(self.owners)}_{self.surface}"
+
+
+def _whose(owners: Sequence[int | None]) -> str:
+    """Say in the name of a file whose accuracy it shows."""
+    numbers = "-".join(sorted(f"{number or 0:02d}" for number in owners))
+    return f"average-{numbers}" if len(owners) > 1 else f"subject-{numbers}"
 
 
 def _plan(subjects: Mapping[int | None, Metadata]) -> list[_Planned]:
-    """Return the figures for which there are data: each subject's, then the average."""
-    owners: list[tuple[int | None, ...]] = [(number,) for number in subjects]
-    if len(subjects) > 1:
-        owners.append(tuple(subjects))
+    """Return the figures for which there are data: each subject's, then averages of two or more."""
+    drawn = [(dataset, measure) for dataset in DATASETS for measure in MEASURES]
+    having = {
+        (dataset, measure): tuple(
+            number for number, each in subjects.items() if has_measure(each, measure, dataset)
+        )
+        for dataset, measure in drawn
+    }
+    wanted: list[tuple[tuple[int | None, ...], str, str]] = [
+        ((number,), *which) for number in subjects for which in drawn if number in having[which]
+    ]
+    wanted += [(having[which], *which) for which in drawn if len(having[which]) > 1]
     return [
-        _Planned(owner, measure, dataset, surface)
-        for owner in owners
-        for dataset in DATASETS
-        for measure in MEASURES
+        _Planned(owners, measure, dataset, surface)
+        for owners, dataset, measure in wanted
         for surface in _SURFACES
-        if any(has_measure(subjects[number], measure, dataset) for number in owner)
     ]
 
 

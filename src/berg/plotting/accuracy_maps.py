@@ -12,16 +12,14 @@ from berg.errors import InvalidParameterError, did_you_mean
 from berg.metadata import Metadata, is_simulated
 from berg.plotting.maps import HEMIS
 from berg.roi_accuracy import DATASETS
+from berg.roi_accuracy import LEAST_CEILING as LEAST_CEILING
+from berg.roi_accuracy import has_measure as has_measure
 from berg.surface.fsaverage import Hemi, level_of
 from berg.surface.painting import Map
 from berg.surface.roi_patches import ROI_COLLECTIONS
 
-LEAST_CEILING = 0.1
-"""Vertices with a lower noise ceiling are left blank, as in the published plots."""
-
 DEFAULT_ROIS = ("prf-visualrois", "floc-bodies", "floc-faces", "floc-places", "floc-words")
 DATASET_TITLES = {"nsdcore": "NSD-core", "nsdsynthetic": "NSD-synthetic"}
-EXPLAINED_VARIANCE_LABEL = "explained variance (% of the noise ceiling)"
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class Measure:
         For headings; for colour bars, with units.
     limits : tuple of two float
         Ends of the colour bar, the same for all subjects, so that figures can be compared.
+    bounds : tuple of two float
+        Between which all values lie.
     cmap : str
         Name of a matplotlib colour map: of even steps in lightness, told apart by all eyes.
     unit : str
@@ -43,18 +43,28 @@ class Measure:
     title: str
     label: str
     limits: tuple[float, float]
+    bounds: tuple[float, float]
     cmap: str
     unit: str = ""
 
 
 # r² and its ceiling share one scale: where a model reaches the ceiling, both have one colour.
 MEASURES: Mapping[str, Measure] = {
-    "r2": Measure("r²", "r² (share of the variance)", (0.0, 0.8), "viridis"),
+    "r2": Measure("r²", "r² (share of the variance)", (0.0, 0.8), (0.0, 1.0), "viridis"),
     "noise_ceiling": Measure(
-        "Noise ceiling", "noise ceiling (r², share of the variance)", (0.0, 0.8), "viridis"
+        "Noise ceiling",
+        "noise ceiling (r², share of the variance)",
+        (0.0, 0.8),
+        (0.0, 1.0),
+        "viridis",
     ),
     "explained_variance": Measure(
-        "Explained variance", EXPLAINED_VARIANCE_LABEL, (0.0, 100.0), "plasma", " %"
+        "Explained variance",
+        "explained variance (% of the noise ceiling)",
+        (0.0, 100.0),
+        (0.0, 100.0),
+        "plasma",
+        " %",
     ),
 }
 """The measures that are drawn, by their names in the metadata."""
@@ -103,13 +113,27 @@ def n_vertices_of(metadata: Metadata) -> int:
     )
 
 
-def has_measure(metadata: Metadata, measure: str, dataset: str) -> bool:
-    """Whether the metadata hold a measure of a set of images, and its noise ceiling."""
-    return all(
-        f"{hemi}_{name}_{dataset}" in metadata["encoding_models"]
-        for hemi in HEMIS
-        for name in (measure, "noise_ceiling")
-    )
+def with_measure(
+    metadata: Metadata | Mapping[int, Metadata], measure: str, dataset: str
+) -> dict[int | None, Metadata]:
+    """Return the metadata by subject, of those that have a measure of a set of images.
+
+    Raises
+    ------
+    InvalidParameterError
+        The measure or dataset is unknown, no subject has it, or the subjects' brains have
+        different sizes.
+    """
+    check_choices(measure, dataset)
+    subjects = {n: m for n, m in by_subject(metadata).items() if has_measure(m, measure, dataset)}
+    if not subjects:
+        raise InvalidParameterError(
+            f"the metadata have no {measure} of {dataset}",
+            got="none of the keys that end so; models of before NSD-synthetic lack its keys",
+            accepted=f"lh_{measure}_{dataset} and lh_noise_ceiling_{dataset}, and the same of rh",
+            do="choose another dataset, or run `berg test`, which adds them",
+        )
+    return subjects
 
 
 def accuracy_map(
@@ -121,9 +145,9 @@ def accuracy_map(
 ) -> dict[Hemi, Map]:
     """Return a measure of accuracy at every vertex, where the noise ceiling is high enough.
 
-    Of several subjects, r² and explained variance are the mean over those whose own ceiling is
-    high enough there, and left out where these are fewer than half. The noise ceiling is the
-    mean over all of them, and left out where that mean is too low.
+    Of several subjects it is the mean over those whose own ceiling is high enough there, and left
+    out where these are fewer than half: one rule for all measures, so that they are of the same
+    subjects at every vertex.
 
     Parameters
     ----------
@@ -148,15 +172,7 @@ def accuracy_map(
         The measure or dataset is unknown, no subject has it, or the subjects' brains have
         different sizes.
     """
-    check_choices(measure, dataset)
-    subjects = [m for m in by_subject(metadata).values() if has_measure(m, measure, dataset)]
-    if not subjects:
-        raise InvalidParameterError(
-            f"the metadata have no {measure} of {dataset}",
-            got="none of the keys that end so; models of before NSD-synthetic lack its keys",
-            accepted=f"lh_{measure}_{dataset} and lh_noise_ceiling_{dataset}, and the same of rh",
-            do="choose another dataset, or run `berg test`, which adds them",
-        )
+    subjects = list(with_measure(metadata, measure, dataset).values())
     return {hemi: _average(subjects, hemi, measure, dataset, least_ceiling) for hemi in HEMIS}
 
 
@@ -164,15 +180,10 @@ def _average(
     subjects: Sequence[Metadata], hemi: Hemi, measure: str, dataset: str, least_ceiling: float
 ) -> Map:
     def stacked(name: str) -> Map:
-        maps = [each["encoding_models"][f"{hemi}_{name}_{dataset}"] for each in subjects]
-        return np.stack(maps).astype(np.float64)
+        return np.stack([each["encoding_models"][f"{hemi}_{name}_{dataset}"] for each in subjects])
 
-    ceiling = stacked("noise_ceiling")
-    if measure == "noise_ceiling":
-        mean = ceiling.mean(axis=0)
-        return np.where(mean >= least_ceiling, mean, np.nan)
-    values = stacked(measure)
-    counts = np.isfinite(values) & (ceiling >= least_ceiling)
+    values = stacked(measure).astype(np.float64)
+    counts = np.isfinite(values) & (stacked("noise_ceiling") >= least_ceiling)
     n = counts.sum(axis=0)
     mean = np.full(len(n), np.nan)
     total = np.where(counts, values, 0.0).sum(axis=0)
@@ -183,7 +194,9 @@ def _average(
 def region_masks(
     metadata: Mapping[int | None, Metadata], names: Iterable[str]
 ) -> dict[Hemi, dict[str, Map]]:
-    """Return masks of regions: a subject's own, or where at least half of several have them.
+    """Return masks of regions: a subject's own, or where more than half of several have them.
+
+    So the areas of an atlas, of which each vertex has one, stay apart in a group too.
 
     Parameters
     ----------
@@ -227,14 +240,14 @@ def region_masks(
             n_subjects = np.zeros(n_vertices)
             for rois in regions[hemi]:
                 n_subjects[rois.get(name, np.empty(0, np.int64))] += 1
-            if (inside := 2 * n_subjects >= len(subjects)).any():
+            if (inside := 2 * n_subjects > len(subjects)).any():
                 masks[hemi][name] = inside.astype(np.float64)
     return masks
 
 
-def is_any_simulated(metadata: Mapping[int | None, Metadata]) -> bool:
-    """Whether any of the subjects is simulated."""
-    return any(is_simulated(each) for each in metadata.values())
+def n_simulated(metadata: Mapping[int | None, Metadata]) -> int:
+    """Return how many of the subjects are simulated."""
+    return sum(is_simulated(each) for each in metadata.values())
 
 
 def check_choices(measure: str, dataset: str) -> None:

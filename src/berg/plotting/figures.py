@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIMULATED_NOTE = "simulated subject, not measured in a brain"
+_SIMULATED_NOTE_OF_SEVERAL = "simulated subjects, not measured in brains"
 INK, FAINT, WARNING = "#1a1a1a", "#5a5a5a", "#b3400e"
 _DPI = 200
 
@@ -45,12 +46,12 @@ class Heading:
     ----------
     title, subtitle : str or None
         What is shown; a smaller line under it.
-    simulated : bool
-        Whether to write, so that it cannot be overlooked, that the subject is simulated.
+    simulated : int or bool
+        How many subjects are simulated, which is written so that it cannot be overlooked.
     """
 
     title: str | None
-    simulated: bool = False
+    simulated: int = 0
     subtitle: str | None = None
 
     @property
@@ -68,6 +69,7 @@ class Heading:
                 text,
                 ha="center",
                 va="center",
+                parse_math=False,  # a name with dollars in it is no formula
                 **style,
             )
             top += height
@@ -80,7 +82,8 @@ class Heading:
             lines.append((0.2, self.subtitle, {"fontsize": 8.5, "color": FAINT}))
         if self.simulated:
             bold = {"fontsize": 9, "color": WARNING, "fontweight": "bold"}
-            lines.append((0.22, SIMULATED_NOTE, bold))
+            note = SIMULATED_NOTE if self.simulated == 1 else _SIMULATED_NOTE_OF_SEVERAL
+            lines.append((0.22, note, bold))
         return lines
 
 

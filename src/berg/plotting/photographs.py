@@ -10,7 +10,7 @@ import numpy.typing as npt
 from berg.errors import InvalidParameterError
 from berg.plotting.figures import Heading, add_colour_bar, new_figure
 from berg.plotting.maps import HEMIS, RESPONSE_LABEL, full_map
-from berg.surface.painting import colour_scale
+from berg.surface.painting import symmetric_scale
 from berg.surface.panel import add_axes, draw_cortex, height_over_width, name_panel
 from berg.surface.raster import View
 
@@ -79,8 +79,7 @@ def plot_photograph_responses(
     heights = [width * height_over_width(view) for view in _VIEWS]
     step = photo + 2 * width + 2 * gap, sum(heights) + gap
     figure = new_figure(n_columns * step[0] + gap, head + n_rows * step[1] + 0.6)
-    limit = colour_scale(maps["lh"] + maps["rh"]).high
-    scale = colour_scale([], limits=(-limit, limit))
+    scale = symmetric_scale(maps["lh"] + maps["rh"])
     for number, photograph in enumerate(photographs):
         row, column = divmod(number, n_columns)
         left, top = gap + column * step[0], head + row * step[1]

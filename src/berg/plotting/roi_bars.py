@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,14 +13,18 @@ from berg.metadata import Metadata
 from berg.plotting.accuracy import whose
 from berg.plotting.accuracy_maps import (
     DATASET_TITLES,
-    LEAST_CEILING,
     by_subject,
     check_choices,
-    has_measure,
-    is_any_simulated,
+    n_simulated,
 )
 from berg.plotting.figures import FAINT, INK, Heading, check_matplotlib, new_figure
-from berg.roi_accuracy import DATASETS, RegionAccuracy, summarise_by_roi
+from berg.roi_accuracy import (
+    DATASETS,
+    LEAST_CEILING,
+    RegionAccuracy,
+    has_measure,
+    summarise_by_roi,
+)
 from berg.surface.panel import add_axes
 from berg.surface.roi_patches import ROI_COLLECTIONS
 
@@ -55,11 +59,12 @@ _GAP = 0.7  # between groups, in bars
 _SPREAD = 0.56  # of the dots over a bar, in bars
 _WIDTH, _LEFT, _RIGHT, _PANEL = 7.0, 0.8, 0.12, 2.0  # inches
 _NAMES = 0.75  # inches below the lowest panel, for the names of the regions
+_NOTE = 0.2  # inches of a line under them
 
 
 @dataclass(frozen=True)
 class _Column:
-    """One region: where its bar stands, and what each subject scored."""
+    """One region: its group, and where its bar stands."""
 
     roi: str
     group: str
@@ -77,7 +82,8 @@ def plot_roi_accuracy(
 
     A subject's median is over the vertices of both hemispheres that have a high enough noise
     ceiling, as `berg.roi_accuracy.summarise_by_roi` has it. A bar is the mean over the subjects
-    that have such vertices; their number stands over the name where it is not all.
+    that have such vertices; their number stands over the bar where it is not all. Subjects who
+    were tested on none of the images are left out.
 
     Parameters
     ----------
@@ -88,7 +94,7 @@ def plot_roi_accuracy(
     model : str, optional
         Name of the model, for the heading.
     least_ceiling : float
-        Only vertices with a higher noise ceiling count.
+        Vertices with a lower noise ceiling do not count.
 
     Returns
     -------
@@ -104,11 +110,7 @@ def plot_roi_accuracy(
     """
     check_matplotlib()
     subjects = by_subject(metadata)
-    tested = [
-        name
-        for name in DATASETS
-        if any(has_measure(each, "explained_variance", name) for each in subjects.values())
-    ]
+    tested = [name for name in DATASETS if _tested(subjects, [name])]
     chosen = tested if datasets is None else list(datasets)
     for name in chosen:
         check_choices("explained_variance", name)
@@ -119,24 +121,39 @@ def plot_roi_accuracy(
             accepted=", ".join(tested) or "metadata with explained variance",
             do="choose another dataset, or run `berg test`, which adds it to the metadata",
         )
+    subjects = _tested(subjects, chosen)
     rows = {n: summarise_by_roi(each, least_ceiling) for n, each in subjects.items()}
     columns, absent = _columns(subjects, rows)
     heading = Heading(
         "Explained variance by region",
-        is_any_simulated(subjects),
+        n_simulated(subjects),
         " · ".join(filter(None, (_whose(list(subjects)), model))),
     )
     top = heading.height + 0.3
-    below = _NAMES + (0.22 if absent else 0.0) + (0.3 if len(subjects) > 1 else 0.0)
+    notes = _notes(len(subjects), absent, least_ceiling)
+    below = _NAMES + _NOTE * len(notes) + (0.3 if len(subjects) > 1 else 0.0)
     step = _PANEL + 0.3
     figure = new_figure(_WIDTH, top + step * len(chosen) - 0.3 + below)
     for number, name in enumerate(chosen):
         axes = add_axes(figure, _LEFT, top + number * step, _WIDTH - _LEFT - _RIGHT, _PANEL)
-        _draw_panel(axes, columns, _scores(rows, name), name, number == 0)
+        _draw_panel(axes, columns, _scores(rows, name), name, list(subjects))
+        if number == 0:
+            _name_groups(axes, columns)
         _name_columns(axes, columns, hide=number < len(chosen) - 1)
-    _legend(figure, list(subjects), absent, least_ceiling)
+    _write_below(figure, list(subjects), notes)
     heading.write(figure)
     return figure
+
+
+def _tested(
+    subjects: Mapping[int | None, Metadata], datasets: Sequence[str]
+) -> dict[int | None, Metadata]:
+    """Return the subjects who were tested on one of the sets of images at least."""
+    return {
+        number: each
+        for number, each in subjects.items()
+        if any(has_measure(each, "explained_variance", name) for name in datasets)
+    }
 
 
 def _whose(subjects: Sequence[int | None]) -> str:
@@ -187,28 +204,20 @@ def _draw_panel(
     columns: Sequence[_Column],
     scores: Mapping[str, Sequence[float]],
     dataset: str,
-    first: bool,
+    subjects: Sequence[int | None],
 ) -> None:
     axes.set_axis_on()
-    n_subjects = len(next(iter(scores.values())))
+    n_subjects = len(subjects)
     offsets = (np.arange(n_subjects) - (n_subjects - 1) / 2) * _SPREAD / max(n_subjects - 1, 1)
+    for number, subject in enumerate(subjects):
+        xs = [column.x + offsets[number] for column in columns]
+        heights = [scores[column.roi][number] for column in columns]
+        axes.plot(xs, heights, markersize=3.2, zorder=3, clip_on=False, **_dot(subject))
     for column in columns:
         values = np.array(scores[column.roi])
         known = np.isfinite(values)
         if known.any():
             axes.bar(column.x, values[known].mean(), width=0.8, color=_BAR, zorder=2)
-        for number in np.flatnonzero(known):
-            axes.plot(
-                column.x + offsets[number],
-                values[number],
-                marker=_SHAPES[number % len(_SHAPES)],
-                markersize=3.2,
-                markeredgewidth=0,
-                color=_COLOURS[number % len(_COLOURS)],
-                linestyle="none",
-                zorder=3,
-                clip_on=False,
-            )
         if 0 < known.sum() < n_subjects or not known.any():
             height = values[known].max() if known.any() else 0.0
             axes.annotate(
@@ -235,26 +244,26 @@ def _draw_panel(
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_linewidth(0.5)
-    if first:
-        for group in dict.fromkeys(column.group for column in columns):
-            xs = [column.x for column in columns if column.group == group]
-            axes.text(
-                (xs[0] + xs[-1]) / 2,
-                1.06,
-                group,
-                transform=axes.get_xaxis_transform(),
-                ha="center",
-                fontsize=7.5,
-                color=FAINT,
-            )
-            axes.plot(
-                [xs[0] - 0.4, xs[-1] + 0.4],
-                [1.04, 1.04],
-                transform=axes.get_xaxis_transform(),
-                color=FAINT,
-                linewidth=0.6,
-                clip_on=False,
-            )
+
+
+def _dot(subject: int | None) -> dict[str, Any]:
+    """Return the look of a subject's dots: the same in every figure, whoever else is in it."""
+    number = (subject or 1) - 1
+    return {
+        "marker": _SHAPES[number % len(_SHAPES)],
+        "color": _COLOURS[number % len(_COLOURS)],
+        "markeredgewidth": 0,
+        "linestyle": "none",
+    }
+
+
+def _name_groups(axes: Axes, columns: Sequence[_Column]) -> None:
+    above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": FAINT}
+    for group in dict.fromkeys(column.group for column in columns):
+        xs = [column.x for column in columns if column.group == group]
+        axes.text((xs[0] + xs[-1]) / 2, 1.06, group, ha="center", fontsize=7.5, **above)
+        line = [xs[0] - 0.4, xs[-1] + 0.4]
+        axes.plot(line, [1.04, 1.04], linewidth=0.6, clip_on=False, **above)
 
 
 def _name_columns(axes: Axes, columns: Sequence[_Column], hide: bool) -> None:
@@ -263,45 +272,40 @@ def _name_columns(axes: Axes, columns: Sequence[_Column], hide: bool) -> None:
     if hide:
         axes.set_xticklabels([])
         return
-    axes.set_xticklabels([column.roi for column in columns], rotation=90, fontsize=7.5)
+    names = [column.roi for column in columns]
+    axes.set_xticklabels(names, rotation=90, fontsize=7.5, parse_math=False)
 
 
-def _legend(
-    figure: Figure, subjects: Sequence[int | None], absent: Sequence[str], least_ceiling: float
-) -> None:
-    """Write what the dots are, and which regions no subject has."""
+def _notes(n_subjects: int, absent: Sequence[str], least_ceiling: float) -> list[str]:
+    """Say what a bar is, and which regions no subject has."""
+    notes = [f"median over the vertices with a noise ceiling of at least {least_ceiling:g}"]
+    if n_subjects > 1:
+        notes[0] += "; bars: mean of the subjects"
+    if absent:
+        nowhere = "in none of the subjects" if n_subjects > 1 else "not in this subject"
+        notes.append(f"{nowhere}: {', '.join(absent)}")
+    return notes
+
+
+def _write_below(figure: Figure, subjects: Sequence[int | None], notes: Sequence[str]) -> None:
+    """Write whose the dots are, and the notes."""
     from matplotlib.lines import Line2D
 
+    height = figure.get_figheight()
     bottom = 0.12
-    if absent:
-        figure.text(
-            0.5,
-            bottom / figure.get_figheight(),
-            f"in none of the subjects: {', '.join(absent)}",
-            ha="center",
-            va="center",
-            fontsize=7,
-            color=FAINT,
-        )
-        bottom += 0.22
+    for note in reversed(notes):
+        placed: dict[str, Any] = {"ha": "center", "va": "center", "parse_math": False}
+        figure.text(0.5, bottom / height, note, fontsize=7, color=FAINT, **placed)
+        bottom += _NOTE
     if len(subjects) > 1:
         handles = [
-            Line2D(
-                [],
-                [],
-                marker=_SHAPES[number % len(_SHAPES)],
-                color=_COLOURS[number % len(_COLOURS)],
-                linestyle="none",
-                markersize=4,
-                markeredgewidth=0,
-                label=f"subject {subject}",
-            )
-            for number, subject in enumerate(subjects)
+            Line2D([], [], markersize=4, label=f"subject {subject}", **_dot(subject))
+            for subject in subjects
         ]
         figure.legend(
             handles=handles,
             loc="center",
-            bbox_to_anchor=(0.5, (bottom + 0.02) / figure.get_figheight()),
+            bbox_to_anchor=(0.5, (bottom + 0.02) / height),
             ncols=min(8, len(handles)),
             fontsize=7,
             frameon=False,

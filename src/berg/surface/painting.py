@@ -34,22 +34,23 @@ class ColourScale:
         Name of a matplotlib colour map.
     threshold : float or None
         Values nearer to zero are left out. None: a scale across zero fades out towards it.
-    bounded : bool
-        Whether no value can lie beyond the ends, as percents of a whole.
+    bounds : tuple of two float
+        Between which all values lie: percents of a whole, say, between 0 and 100.
     """
 
     low: float
     high: float
     cmap: str
     threshold: float | None = None
-    bounded: bool = False
+    bounds: tuple[float, float] = (-np.inf, np.inf)
 
     @property
     def extend(self) -> str:
-        """Which ends of the colour bar stand for values beyond it too."""
-        if self.bounded:
-            return "neither"
-        return "both" if self.low < 0 else "max"
+        """Which ends of the colour bar stand for values beyond it too, in matplotlib's words."""
+        least, most = self.bounds
+        if least < self.low:
+            return "both" if self.high < most else "min"
+        return "max" if self.high < most else "neither"
 
     def opacity(self, values: Map) -> Map:
         """Return how much of the grey surface each value covers, 0 to 1; NaN covers nothing."""
@@ -96,8 +97,8 @@ def colour_scale(
     """
     import matplotlib as mpl
 
+    finite = np.concatenate([values[np.isfinite(values)] for values in maps] or [np.empty(0)])
     if limits is None:
-        finite = np.concatenate([values[np.isfinite(values)] for values in maps])
         if not finite.size:
             raise InvalidParameterError(
                 "there is nothing to draw", got="no finite value", accepted="at least one"
@@ -118,7 +119,30 @@ def colour_scale(
             got=f"cmap={name!r}",
             accepted=f"for example {DIVERGING!r}, {SEQUENTIAL!r}",
         )
-    return ColourScale(low=low, high=high, cmap=name, threshold=threshold)
+    least = 0.0 if finite.size and finite.min() >= 0 else -np.inf
+    return ColourScale(low, high, name, threshold, bounds=(least, np.inf))
+
+
+def symmetric_scale(maps: Sequence[Map]) -> ColourScale:
+    """Choose a scale around zero for maps that are shown together, whatever their signs.
+
+    Parameters
+    ----------
+    maps : sequence of numpy.ndarray
+        The maps; NaN does not count.
+
+    Returns
+    -------
+    ColourScale
+        To the 99.5th percentile of the absolute values on both sides.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is no finite value.
+    """
+    limit = colour_scale(maps).high
+    return colour_scale([], limits=(-limit, limit))
 
 
 def paint(

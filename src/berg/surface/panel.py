@@ -140,7 +140,7 @@ def _places(panel: Panel, outlines: Mapping[str, Outline], font_size: float) -> 
     to_grid = _FINER / LABEL_GRID
     sizes = {}
     for name in outlines:
-        text = panel.axes.text(0, 0, name, fontsize=font_size)
+        text = panel.axes.text(0, 0, name, fontsize=font_size, parse_math=False)
         extent = text.get_window_extent()
         sizes[name] = (extent.width * to_grid + 3, extent.height * to_grid + 0.5)
         text.remove()
@@ -156,6 +156,7 @@ def _write_name(axes: Axes, name: str, place: Place, font_size: float) -> None:
 
     column, row = (LABEL_GRID * at for at in place.middle)
     written: dict[str, Any] = {"fontsize": font_size, "ha": "center", "va": "center", "zorder": 5}
+    written["parse_math"] = False  # a name with dollars in it is no formula
     # The halo is a drawing of its own, for what has one is drawn as lines: names stay text in SVG.
     halo = axes.text(column, row, name, **written)
     halo.set_path_effects([Stroke(linewidth=2.0, foreground="white", alpha=0.8)])

@@ -23,7 +23,7 @@ from berg.locks import hold
 from berg.metadata import Metadata, load_metadata, save_metadata
 from berg.model import EncodingModel
 from berg.nsd.survey import survey
-from berg.roi_accuracy import DATASETS
+from berg.roi_accuracy import DATASETS, LEAST_CEILING
 from berg.scoring import Scores, score_responses
 from berg.toolkit import BERG
 from berg.training.checks import check_sizes, check_test_images, describe_images, sizes_of
@@ -67,7 +67,9 @@ class TestedSubject:
     accuracy: dict[tuple[str, str], Scores]
     seconds: dict[str, float]
 
-    def median_explained_variance(self, dataset: str, least_ceiling: float = 0.1) -> float:
+    def median_explained_variance(
+        self, dataset: str, least_ceiling: float = LEAST_CEILING
+    ) -> float:
         """Median explained variance in percent, over vertices with a noise ceiling.
 
         Parameters
@@ -82,7 +84,7 @@ class TestedSubject:
             NaN if there is no such vertex.
         """
         kept = [
-            scores.explained_variance_percent[scores.noise_ceiling > least_ceiling]
+            scores.explained_variance_percent[scores.noise_ceiling >= least_ceiling]
             for scores in (self.accuracy[hemi, dataset] for hemi in HEMIS)
         ]
         values = np.concatenate(kept)
