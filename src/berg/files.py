@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from berg.errors import ResourceError
@@ -35,6 +36,13 @@ def size_of(path: Path) -> int | None:
             accepted="a file that you may read",
             do="check its permissions and those of the folders above it",
         ) from err
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """Return what is in a folder, sorted; nothing if it is not there or may not be looked into."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries)
+    return []
 
 
 def find_unreadable(folders: Iterable[Path]) -> list[Path]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,6 +24,7 @@ from berg.downloads.checksums import RemoteFile
 from berg.errors import ResourceError
 
 _PART, _JOURNAL = ".part", ".part.journal"
+_HIDDEN_NAME = re.compile(r"\.(.+?)\.part(?:\.journal)?")
 _FORMAT = 1
 
 
@@ -58,10 +60,10 @@ def find_interrupted(berg_dir: str | os.PathLike[str]) -> Iterator[InterruptedDo
     InterruptedDownload
     """
     found = {
-        path.with_name(path.name[1:].removesuffix(ending))
-        for ending in (_PART, _JOURNAL)
-        for path in (Path(berg_dir) / "encoding_models").rglob(f".*{ending}")
-        if not TEMPORARY_NAME.fullmatch(path.name)
+        Path(folder, hidden[1])
+        for folder, _, names in os.walk(Path(berg_dir, "encoding_models"))
+        for name in names
+        if (hidden := _HIDDEN_NAME.fullmatch(name)) and not TEMPORARY_NAME.fullmatch(name)
     }
     for target in sorted(found):
         part, journal = _part_path(target), _journal_path(target)
