@@ -15,7 +15,7 @@ from urllib3 import HTTPResponse
 
 from berg.downloads.bucket import Bucket
 from berg.downloads.checksums import FileHashes, RemoteFile, hash_file
-from berg.downloads.parts import PartFile, count_done
+from berg.downloads.parts import PartFile, count_done, discard_part
 from berg.errors import DownloadError, FilesDifferError, InvalidParameterError
 from conftest import REAL_CARD
 from downloads_fixture import (
@@ -315,3 +315,11 @@ def test_what_no_checksum_would_prove_begins_anew(tmp_path, has_md5, sha256, goe
     assert count_done(tmp_path / "target", remote) == (5 if goes_on else 0)
     with PartFile(tmp_path / "target", remote) as part:
         assert list(part.missing(100)) == ([(5, 10)] if goes_on else [(0, 10)])
+
+
+def test_a_part_goes_before_its_journal(tmp_path, monkeypatch):
+    """Where this stops in between nothing large is left, and nothing that would be believed."""
+    removed = []
+    monkeypatch.setattr("berg.downloads.parts.remove_file", lambda path: removed.append(path.name))
+    discard_part(tmp_path / "target")
+    assert removed == [".target.part", ".target.part.journal"]
