@@ -14,6 +14,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 PIECE = 8192
+READ_SECONDS = 0.05  # in which a client reads what was sent
 HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "server", "date"}
 
 
@@ -134,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.kind == "stall":
             time.sleep(proxy.stall_seconds)
         if fault and fault.kind == "drop":
+            # A reset throws away what has arrived and was not read yet.
+            time.sleep(READ_SECONDS)
             self._reset()
         elif fault and fault.kind in ("truncate", "stall"):
             self.close_connection = True

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from berg.alexnet import Layer
 from berg.converted import (
     WeightsSource,
+    arrays_are_whole,
     check_fresh,
     convert,
     load_safetensors,
@@ -155,7 +156,7 @@ def test_another_models_or_subjects_file_is_refused(
 def test_a_fresh_file_passes_without_reading_the_npy(
     npy: Path, converted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("berg.converted._sha256", lambda path: pytest.fail("was read"))
+    monkeypatch.setattr("berg.converted.sha256_of", lambda path: pytest.fail("was read"))
     check_fresh(npy, converted)
 
 
@@ -191,6 +192,21 @@ def test_a_conversion_that_fails_leaves_the_old_file(npy: Path, converted: Path)
         convert(npy, **MADE)
     assert converted.read_bytes() == before
     assert sorted(npy.parent.iterdir()) == [npy, converted]
+
+
+def test_the_arrays_are_those_that_were_converted(converted: Path) -> None:
+    assert arrays_are_whole(converted) is True
+    arrays, info = load_file(converted), read_info(converted)
+    for name in NAMES:
+        changed = arrays[name].copy()
+        changed.flat[-1] += 1
+        save_file(arrays | {name: changed}, converted, info)
+        assert arrays_are_whole(converted) is False
+    save_file(arrays, converted, info)
+    assert arrays_are_whole(converted) is True
+    del info["arrays_sha256"]
+    save_file(arrays, converted, info)
+    assert arrays_are_whole(converted) is None
 
 
 def test_every_truncation_is_an_error(converted: Path) -> None:

@@ -1,6 +1,8 @@
 """The demo and the subject it simulates, at full size: 163,842 vertices a hemisphere."""
 
 import re
+import shutil
+import threading
 import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,10 @@ from sklearn.preprocessing import StandardScaler
 from berg import BERG, alexnet, stimuli
 from berg.cli import main
 from berg.demo import ROIS, simulated_berg_dir
+from berg.layout import cached_simulation
+from berg.locks import hold, is_free
 from berg.responses import SavedResponses, load_responses
+from berg.simulation import SIMULATION_VERSION
 from berg.simulation.natural_images import photograph_crops
 from berg.surface.fsaverage import neighbours
 from berg.weights import load_npy
@@ -62,6 +67,29 @@ def demo(tmp_path_factory, cache_dir) -> Demo:
 
 
 # --- what it shows
+
+
+def test_of_several_processes_one_builds_the_subject(tmp_path, monkeypatch):
+    monkeypatch.setenv("BERG_CACHE_DIR", str(tmp_path))
+    built = []
+
+    def build(berg_dir, subject, **_):
+        built.append(is_free(berg_dir))  # `berg clean` asks this
+        files = REAL_CARD.files(berg_dir)
+        for path in (files.weights_npy(subject), files.metadata(subject)):
+            path.parent.mkdir(parents=True)
+            path.touch()
+
+    monkeypatch.setattr("berg.demo.simulate_subject", build)
+    with hold(cached_simulation(SIMULATION_VERSION)):
+        waiting = threading.Thread(target=simulated_berg_dir)
+        waiting.start()
+        build(cached_simulation(SIMULATION_VERSION), 1)
+    waiting.join()
+    assert built == [False]
+    shutil.rmtree(cached_simulation(SIMULATION_VERSION))
+    simulated_berg_dir()
+    assert built == [False, False]
 
 
 def test_it_says_that_the_subject_is_simulated_and_what_comes_next(demo):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,11 @@ import berg
 from berg import BERG
 from berg.downloads import carry_out, load_manifest, plan_download
 from berg.errors import (
+    DownloadError,
     FileFormatError,
     FilesDifferError,
     InvalidParameterError,
+    ResourceError,
 )
 from berg.metadata import save_metadata
 from conftest import MODEL_ID, REAL_CARD
@@ -98,6 +101,61 @@ def test_names_that_would_leave_the_folder_are_left_out(s3, berg_dir):
     s3.put({f"{PLOTS}/../../outside.png": b"x", f"{PLOTS}/.hidden": b"x", f"{PLOTS}/": b""})
     fetch(berg_dir)
     assert found(berg_dir) == whole(OF_SUBJECT_1)
+
+
+@pytest.fixture
+def no_manifest(monkeypatch) -> None:
+    """As on a disk that is read only; root, as whom tests may run, is refused nothing."""
+
+    @contextmanager
+    def refuse(path, **_):
+        raise ResourceError(f"{path} cannot be written: not even a lock beside it")
+        yield
+
+    monkeypatch.setattr("berg.downloads.manifest.hold", refuse)
+
+
+def test_files_that_are_there_need_no_manifest(s3, berg_dir, no_manifest):
+    for key in OF_SUBJECT_1:
+        (berg_dir / key).parent.mkdir(parents=True, exist_ok=True)
+        (berg_dir / key).write_bytes(OBJECTS[key])
+    told = fetch(berg_dir)
+    assert sum("cannot be entered into the manifest" in line for line in told) == 1
+
+
+def test_what_could_not_be_entered_is_not_fetched(proxy, berg_dir, no_manifest):
+    with pytest.raises(ResourceError, match=r"manifest\.json cannot be written"):
+        fetch(berg_dir)
+    assert not [request for request in proxy.requests if request.range]
+
+
+def test_plots_have_one_lock(s3, berg_dir):
+    fetch(berg_dir)
+    folder = REAL_CARD.files(berg_dir).accuracy_plots
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_the_command_that_does_the_same_has_its_options(s3, berg_dir, monkeypatch):
+    def command(**options):
+        return plan_download(MODEL_ID, 1, berg_dir, show_progress=False, **options).command
+
+    plain = f"berg download {MODEL_ID} --subject 1 --berg-dir {berg_dir}"
+    assert command() == plain  # the endpoint is that of the environment
+    monkeypatch.delenv("BERG_ENDPOINT_URL")
+    given = f"{plain} --endpoint-url {s3.url}"
+    assert command(endpoint_url=s3.url) == given
+    assert command(endpoint_url=s3.url, force=True) == f"{given} --force"
+
+
+def test_a_password_in_the_endpoint_is_neither_shown_nor_recorded(s3, berg_dir):
+    secret = s3.url.replace("http://", "http://me:secret@")
+    told = fetch(berg_dir, endpoint_url=secret)
+    manifest = REAL_CARD.files(berg_dir).manifest.read_text()
+    assert "secret" not in manifest + "".join(told)
+    assert s3.url in manifest
+    with pytest.raises(DownloadError) as raised:
+        fetch(berg_dir, endpoint_url="http://me:secret@127.0.0.1:9")
+    assert "secret" not in str(raised.value)
 
 
 # --- what is there already and is another
@@ -248,7 +306,59 @@ def test_verify_sees_conversions_of_other_weights(real_files):
     assert statuses[converted.name] == "damaged"
 
 
+def test_metadata_are_not_put_beside_a_conversion_of_others(s3, real_files):
+    """Weights that are there as .safetensors alone are compared, and not fetched for that."""
+    fetch(real_files)
+    converted, _ = BERG(real_files).convert_weights(MODEL_ID, subject=1)
+    for key in (WEIGHTS, METADATA):
+        (real_files / key).unlink()
+    before = set(found(real_files))
+    BERG(real_files, download=True).get_model_metadata(MODEL_ID, 1)
+    assert set(found(real_files)) == before | {METADATA}
+    (real_files / METADATA).unlink()
+    s3.put({WEIGHTS: b"newer weights"})
+    with pytest.raises(FilesDifferError, match="made from other weights"):
+        BERG(real_files, download=True).get_model_metadata(MODEL_ID, 1)
+    assert set(found(real_files)) == before
+    assert converted.exists()
+
+
 # --- verify
+
+
+def test_verify_reads_converted_weights(real_files):
+    fetch(real_files)
+    converted, _ = BERG(real_files).convert_weights(MODEL_ID, subject=1)
+
+    def check() -> str:
+        (each,) = (each for each in berg.verify(real_files) if each.path == converted)
+        return each.status
+
+    assert check() == "ok"
+    whole = converted.read_bytes()
+    for at in (-1, -len(whole) // 2):
+        spoilt = bytearray(whole)
+        spoilt[at] ^= 1
+        converted.write_bytes(spoilt)
+        assert check() == "damaged"
+    # A file of before there was a checksum: its header alone would not show what is damaged.
+    converted.write_bytes(whole.replace(b"arrays_sha256", b"nothing_known"))
+    assert check() == "no record"
+
+
+def test_weights_that_are_gone_after_they_were_converted_are_not_missed(real_files):
+    fetch(real_files)
+    converted, _ = BERG(real_files).convert_weights(MODEL_ID, subject=1)
+    (real_files / WEIGHTS).unlink()
+    statuses = {each.path: (each.status, each.detail) for each in berg.verify(real_files)}
+    assert statuses[real_files / WEIGHTS] == (
+        "ok",
+        f"removed; {converted.name} was made from it",
+    )
+    converted.write_bytes(converted.read_bytes()[:-1] + b"!")
+    statuses = {each.path: each.status for each in berg.verify(real_files)}
+    assert statuses[real_files / WEIGHTS] == "missing"
+    assert statuses[converted] == "damaged"
 
 
 def test_verify_misses_what_is_gone(s3, berg_dir):

@@ -186,10 +186,16 @@ def test_two_hundred_faults_end_in_good_files_or_clear_errors(proxy, tmp_path, m
     }
 
 
-def test_a_lock_of_a_killed_process_is_none(s3, berg_dir):
-    process = start(berg_dir)
+def test_a_lock_of_a_killed_process_is_none(proxy, berg_dir):
+    proxy.bytes_per_second = 0.5e6
+    process = start(berg_dir, "--quiet")
+    wait_for_bytes(proxy, process, 10_000)
     process.kill()
     process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    npy = berg_dir / WEIGHTS
+    assert npy.with_name(f".{npy.name}.lock").exists()
+    proxy.bytes_per_second = None
     done = subprocess.run(
         command(berg_dir, "--quiet"), capture_output=True, check=False, env=os.environ
     )

@@ -11,12 +11,20 @@ import pytest
 from click.testing import CliRunner
 
 from berg.cli import main
+from berg.downloads import find_interrupted
 from berg.errors import ResourceError
 from berg.inventory import Freeable, free, n_bytes_of, take_inventory
 from berg.locks import hold
 from conftest import MODEL_ID, tiny_card
 
 HOURS = 3600
+NEAR_MISSES = [
+    "alexnet_untrained-my_finetune.safetensors",
+    "alexnet_untrained-0123456789abc.safetensors",
+    "alexnet_untrained-0123456789ab.safetensors.bak",
+    "simulated-notes.txt",
+    "simulated-responses-of-my-paper",
+]
 
 
 @pytest.fixture
@@ -29,11 +37,20 @@ def own_cache(tmp_path, monkeypatch) -> Path:
     (cache / "simulated-1" / "encoding_models").mkdir(parents=True)
     (cache / "simulated-1" / "encoding_models" / "w.npy").write_bytes(b"s" * 200)
     (cache / "thesis.docx").write_bytes(b"years of work")
+    for name in NEAR_MISSES[:-1]:
+        (cache / name).write_bytes(b"a user's own")
+    (cache / NEAR_MISSES[-1]).mkdir()
+    (cache / "simulated-3").write_bytes(b"no folder")
     return cache
 
 
+def lie_idle(path: Path) -> None:
+    """Set the time of the last change so far back that nobody can be at work."""
+    os.utime(path, (1, 1))
+
+
 def run(*arguments, code=0, **options):
-    result = CliRunner().invoke(main, list(map(str, arguments)), **options)
+    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False, **options)
     assert result.exit_code == code, result.output
     return result
 
@@ -44,6 +61,7 @@ def test_a_subject_is_there_in_its_forms(tiny):
     files.metadata(3).write_bytes(b"damaged")
     files.accuracy_plots.mkdir()
     (files.accuracy_plots / "nsdcore.png").write_bytes(b"x" * 5)
+    (files.accuracy_plots / ".nsdcore.png.lock").touch()
     for name, size in (("lh", 10), ("rh", 20)):
         path = files.predictions(1, name, "test")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +111,8 @@ def test_cleaning_frees_the_cache_and_nothing_else(tiny, own_cache):
     assert "1.2 kB" in told
     assert (own_cache / "simulated-1").is_dir()  # so far it was only said
     assert run("clean", "--yes", "--berg-dir", tiny.berg_dir).output.endswith("freed 1.2 kB\n")
-    assert [path.name for path in own_cache.iterdir() if path.suffix != ".lock"] == ["thesis.docx"]
+    left = {path.name for path in own_cache.iterdir() if path.suffix != ".lock"}
+    assert left == {"thesis.docx", "simulated-3", *NEAR_MISSES}
     assert {path: path.read_bytes() for path in kept} == kept
     assert (training / "features.npy").is_file()
     assert run("clean", "--training", "--yes", "--berg-dir", tiny.berg_dir).output.endswith(
@@ -147,6 +166,73 @@ def test_what_killed_processes_left_is_found_once_it_lies_idle(tiny, own_cache):
     assert found() == {left[0], left[1].parent}
 
 
+@pytest.mark.parametrize("name", ["subject-01/.unfinished-components", ".unfinished-shared"])
+def test_a_stage_that_is_being_made_stays_however_long_nothing_is_written(tiny, name):
+    folder = tiny_card().files(tiny.berg_dir).prepared / name
+    folder.mkdir(parents=True)
+    lie_idle(folder)
+    (left,) = (each for each in take_inventory(tiny.berg_dir).caches if "killed" in each.what)
+    # Training holds the subject's folder, or the one that subjects share.
+    user = folder.parent if "/" in name else folder.with_name("shared")
+    with hold(user):
+        assert not free(left)
+    assert folder.exists()
+    (folder / "x.npy").write_bytes(b"x")  # someone went on meanwhile, and was stopped again
+    assert not free(left)
+    lie_idle(folder / "x.npy")
+    lie_idle(folder)
+    assert free(left)
+    assert not folder.exists()
+
+
+def test_nothing_is_counted_twice(tiny, own_cache):
+    prepared = tiny_card().files(tiny.berg_dir).prepared
+    simulating = own_cache / "simulated-1" / "encoding_models" / ".simulating-x"
+    unfinished = prepared / "subject-01" / ".unfinished-features"
+    for folder in (simulating, unfinished):
+        folder.mkdir(parents=True)
+        (folder / "f.npy").write_bytes(b"f" * 30)
+        lie_idle(folder / "f.npy")
+        lie_idle(folder)
+    (prepared / "subject-01" / "measured.npy").write_bytes(b"m" * 7)
+    found = take_inventory(tiny.berg_dir)
+    sizes = {each.paths[0].name: each.bytes for each in (*found.caches, *found.training)}
+    assert sizes.pop("alexnet_untrained-0123456789ab.safetensors") == 1000
+    assert sizes == {"simulated-1": 230, ".unfinished-features": 30, "subject-01": 7}
+
+
+def refuse(monkeypatch, folder: Path) -> None:
+    """Forbid to look into a folder; root, as whom tests may run, is refused nothing."""
+
+    scandir = os.scandir
+
+    def refusing(real):
+        def look(path, *arguments, **options):
+            # The folder itself may be looked at, from above. Numbers are of files that are open.
+            if not isinstance(path, int) and (
+                folder in Path(path).parents or (real is scandir and Path(path) == folder)
+            ):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *arguments, **options)
+
+        return look
+
+    for name in ("stat", "lstat", "scandir", "open"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+
+
+@pytest.mark.parametrize("command", ["status", "clean", "verify"])
+@pytest.mark.parametrize("depth", ["weights", "berg_dir"])
+def test_folders_that_may_not_be_read_are_said(tiny, own_cache, monkeypatch, command, depth):
+    folder = tiny.weights_npy.parent if depth == "weights" else tiny.berg_dir
+    refuse(monkeypatch, folder)
+    options = ["--yes"] * (command == "clean")
+    result = run(command, *options, "--berg-dir", tiny.berg_dir, code=int(command == "verify"))
+    assert str(folder) in result.stderr
+    assert "read" in result.stderr
+    assert "no model is there" not in result.output
+
+
 def test_links_are_deleted_and_not_followed(tmp_path):
     real = tmp_path / "real"
     real.mkdir()
@@ -189,6 +275,23 @@ def test_a_download_that_is_not_finished_can_be_freed_but_not_while_it_runs(tiny
     with hold(target):
         assert not free(found)
         assert part.exists()
+    with hold(target.parent):  # as of a picture of accuracy
+        assert not free(found)
     assert free(found)
     assert not part.exists()
     assert not journal.exists()
+
+
+def test_a_part_without_its_journal_is_found_and_its_holes_are_not_counted(tiny):
+    target = tiny_card().files(tiny.berg_dir).weights_npy(2)
+    part = target.with_name(f".{target.name}.part")
+    with part.open("wb") as file:
+        file.truncate(50_000_000)
+        file.write(b"x" * 100)
+    other = target.with_name(f".{target.name}.0123456789abcdef.part")  # of `berg.atomic`
+    other.write_bytes(b"x")
+    (found,) = take_inventory(tiny.berg_dir).caches
+    assert found.paths[0] == part
+    assert 0 < found.bytes < 1_000_000
+    (interrupted,) = find_interrupted(tiny.berg_dir)
+    assert (interrupted.target, interrupted.n_bytes) == (target, 0)

@@ -9,11 +9,12 @@ from scipy.stats import pearsonr
 from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.converted import FORMAT, FORMAT_VERSION
 from berg.errors import InvalidParameterError, MissingExtraError, ResourceError
+from berg.files import sha256_of
 from berg.metadata import load_metadata, save_metadata
 from berg.simulation import natural_images as images_module
 from berg.simulation import replacing, simulate_subject
 from berg.simulation import responses as responses_module
-from berg.simulation.replacing import put_in_place_together, sha256_of
+from berg.simulation.replacing import put_in_place_together
 from berg.simulation.subject import alexnet_features, stream
 from berg.surface import fsaverage
 from berg.weights import load_npy

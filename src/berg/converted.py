@@ -1,7 +1,8 @@
 """The pickle-free form of a subject's weights: folded, memory-mapped, checked for age.
 
 `weights_subject-XX.safetensors` lies beside `weights_subject-XX.npy` and is made from it. It
-holds the arrays of `EncoderWeights`, and in its header which file it was made from.
+holds the arrays of `EncoderWeights`, and in its header which file it was made from and a checksum
+of the arrays.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from berg.alexnet import LAYERS, Layer
 from berg.atomic import replace_atomically
 from berg.encoder import columns_channels_last
 from berg.errors import FileFormatError, ModelLoadError, ResourceError
+from berg.files import sha256_of
 from berg.weight_checks import WeightChecks, WeightSizes
 from berg.weights import EncoderWeights, RowIndices, load_npy
 
@@ -42,6 +44,7 @@ AXES = {
     "rh_intercept": ("n_vertices",),
 }
 _INFO = {"model_id", "subject", "simulated", "source_sha256", "source_bytes", "source_mtime_ns"}
+_ARRAYS_SHA256 = "arrays_sha256"  # which files of before it was recorded lack
 _CONVERT_AGAIN = "run `berg convert --force` for this subject, or delete the file"
 
 
@@ -84,7 +87,7 @@ class WeightsSource:
                 accepted="the file as it was",
                 do="load the model again",
             )
-        return _sha256(self.path)
+        return sha256_of(self.path)
 
 
 def load_weights(
@@ -249,7 +252,7 @@ def convert(
     npy_path = Path(npy_path)
     path = npy_path.with_suffix(".safetensors")
     before = npy_path.stat()
-    sha256 = _sha256(npy_path)
+    sha256 = sha256_of(npy_path)
     weights = load_npy(npy_path, expected=expected)
     arrays = {name: np.ascontiguousarray(getattr(weights, name)) for name in AXES}
     arrays["projection"] = columns_channels_last(weights.projection, layers)
@@ -263,6 +266,7 @@ def convert(
         "source_sha256": sha256,
         "source_bytes": str(before.st_size),
         "source_mtime_ns": str(before.st_mtime_ns),
+        _ARRAYS_SHA256: _digest(arrays[name] for name in AXES),
         "berg_version": __version__,
     }
     with replace_atomically(path) as temporary:
@@ -301,7 +305,7 @@ def check_fresh(npy_path: str | os.PathLike[str], safetensors_path: str | os.Pat
         if now.st_mtime_ns == int(recorded["source_mtime_ns"]):
             return
         logger.info("%s has another modification time than when converted; comparing", npy_path)
-        sha256 = _sha256(npy_path)
+        sha256 = sha256_of(npy_path)
         if sha256 == recorded["source_sha256"]:
             return
         got = f"SHA-256 {sha256[:16]}… of {npy_path.name}"
@@ -321,7 +325,7 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, str]:
     -------
     dict of str to str
         model_id, subject, simulated, source_sha256, source_bytes, source_mtime_ns,
-        feature_order, berg_version, format, format_version.
+        arrays_sha256, feature_order, berg_version, format, format_version.
 
     Raises
     ------
@@ -330,6 +334,31 @@ def read_info(path: str | os.PathLike[str]) -> dict[str, str]:
     """
     with _open(Path(path)) as file:
         return dict(file.metadata())
+
+
+def arrays_are_whole(path: str | os.PathLike[str]) -> bool | None:
+    """Read all arrays of a converted file and compare them with the checksum of its header.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    bool or None
+        None for a file that has no checksum: it was converted before there was one.
+
+    Raises
+    ------
+    FileFormatError
+        As `read_info`, or if an array is missing.
+    """
+    with _open(Path(path)) as file:
+        recorded = file.metadata().get(_ARRAYS_SHA256)
+        if recorded is None:
+            return None
+        is_whole: bool = _digest(file.get_tensor(name).numpy() for name in AXES) == recorded
+        return is_whole
 
 
 @contextmanager
@@ -365,11 +394,14 @@ def _check_format(path: Path, info: dict[str, str]) -> None:
     )
 
 
+def _digest(arrays: Iterable[NDArray[np.float32]]) -> str:
+    """SHA-256 of arrays' bytes in C order, as they are saved, one array after the other."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
 def _stat(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_size, found.st_mtime_ns
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from PIL import Image
 from berg.atomic import write_atomically
 from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.layout import cached_simulation
+from berg.locks import hold
 from berg.plotting import check_matplotlib, plot_photograph_responses
 from berg.reports import write_report
 from berg.responses import SavedResponses, check_output_path, save_responses
@@ -56,9 +57,14 @@ def simulated_berg_dir(show_progress: bool = True) -> Path:
     """
     berg_dir = cached_simulation(SIMULATION_VERSION)
     files = find_card(DEFAULT_MODEL_ID).files(berg_dir)
-    # Both are there or the subject is not whole.
-    if not (files.metadata(SUBJECT).is_file() and files.weights_npy(SUBJECT).is_file()):
-        simulate_subject(berg_dir, SUBJECT, show_progress=show_progress)
+
+    def is_whole() -> bool:
+        return files.metadata(SUBJECT).is_file() and files.weights_npy(SUBJECT).is_file()
+
+    if not is_whole():
+        with hold(berg_dir, wait=True):  # of several processes one builds, and the others wait
+            if not is_whole():
+                simulate_subject(berg_dir, SUBJECT, show_progress=show_progress)
     return berg_dir
 
 

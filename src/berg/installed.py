@@ -126,7 +126,9 @@ class InstalledSubject:
         )
 
 
-def download_command(model_id: str, subjects: Sequence[int], berg_dir: Path) -> str:
+def download_command(
+    model_id: str, subjects: Sequence[int], berg_dir: Path, options: Sequence[str] = ()
+) -> str:
     """Return the command that downloads subjects, as one would type it.
 
     Parameters
@@ -135,6 +137,8 @@ def download_command(model_id: str, subjects: Sequence[int], berg_dir: Path) -> 
     subjects : sequence of int
     berg_dir : Path
         Left out of the command where it is the default one.
+    options : sequence of str
+        Further words.
 
     Returns
     -------
@@ -143,7 +147,7 @@ def download_command(model_id: str, subjects: Sequence[int], berg_dir: Path) -> 
     words = ["berg", "download", model_id, "--subject", *map(str, subjects)]
     if berg_dir != default_berg_dir():
         words += ["--berg-dir", os.fspath(berg_dir)]
-    return shlex.join(words)
+    return shlex.join([*words, *options])
 
 
 def find_subject(berg_dir: Path, model_id: object, subject: object) -> InstalledSubject:

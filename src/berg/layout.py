@@ -18,14 +18,18 @@ The Natural Scenes Dataset is laid out as in its public bucket.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
 from berg.errors import InvalidParameterTypeError
+from berg.files import list_folder
 
 _NETWORK, _SIMULATION = "alexnet_untrained-", "simulated-"  # how names in the cache begin
+_CACHED_NETWORK = re.compile(rf"{_NETWORK}[0-9a-f]{{12}}\.safetensors")
+_CACHED_SIMULATION = re.compile(rf"{_SIMULATION}[0-9]+")
 WEIGHTS_FOLDER = "encoding_models_weights"  # these three inside a model's folder
 METADATA_FOLDER = "metadata"
 MANIFEST_NAME = "manifest.json"
@@ -55,13 +59,20 @@ def cached_simulation(version: int) -> Path:
 
 
 def cached_networks() -> list[Path]:
-    """Return the networks that are cached, of this version of berg and of others."""
-    return sorted(cache_dir().glob(f"{_NETWORK}*.safetensors"))
+    """Return the networks that are cached, of this version of berg and of others.
+
+    A file whose name only begins alike is somebody's own.
+    """
+    return [path for path in _cached(_CACHED_NETWORK) if os.path.isfile(path)]
 
 
 def cached_simulations() -> list[Path]:
     """Return the simulated subjects' berg_dirs that are cached, of all versions of berg."""
-    return sorted(cache_dir().glob(f"{_SIMULATION}*"))
+    return [path for path in _cached(_CACHED_SIMULATION) if os.path.isdir(path)]
+
+
+def _cached(name: re.Pattern[str]) -> list[Path]:
+    return [path for path in list_folder(cache_dir()) if name.fullmatch(path.name)]
 
 
 def as_berg_dir(berg_dir: str | os.PathLike[str] | None) -> Path:

@@ -79,7 +79,7 @@ def hold(
 def is_free(path: Path) -> bool:
     """Whether no process holds the lock of a file or folder, as far as can be told now."""
     lock_file = path.with_name(f".{path.name}.lock")
-    if not lock_file.exists():
+    if not os.path.exists(lock_file):
         return True
     try:
         with FileLock(lock_file, timeout=0):

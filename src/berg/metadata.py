@@ -200,7 +200,7 @@ def _open(path: str | os.PathLike[str]) -> Metadata:
             "there are no metadata of this model and subject",
             got=os.fspath(path),
             accepted="a file metadata_subject-XX.npy",
-            do="download it from the bucket of the model's weights",
+            do="`berg download` fetches it",
         ) from err
 
 

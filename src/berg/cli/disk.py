@@ -44,6 +44,7 @@ def clean(training: bool, dry_run: bool, yes: bool, berg_dir: Path | None) -> No
     from berg.resources import show_bytes
 
     found = take_inventory(berg_dir)
+    _show_unreadable(found)
     freeable = [*found.caches, *(found.training if training else ())]
     if not freeable:
         click.echo("There is nothing to free.")
@@ -78,8 +79,9 @@ def _show(found: Inventory) -> None:
         if model_id in found.plots:
             n_plots, size = found.plots[model_id]
             click.echo(f"  accuracy plots: {n_plots} files, {show_bytes(size)}")
-    if not found.subjects:
+    if not found.subjects and not found.unreadable:
         click.echo("\nno model is there: `berg download` fetches one, `berg demo` simulates one")
+    _show_unreadable(found)
     for title, freeable in (
         ("can be freed by `berg clean`", found.caches),
         ("and by `berg clean --training`", found.training),
@@ -87,6 +89,11 @@ def _show(found: Inventory) -> None:
         if freeable:
             click.secho(f"\n{title}", bold=True)
             _show_freeable(freeable)
+
+
+def _show_unreadable(found: Inventory) -> None:
+    for folder in found.unreadable:
+        click.secho(f"not readable: {folder}", err=True, fg="yellow")
 
 
 def _describe(subject: SubjectOnDisk) -> str:

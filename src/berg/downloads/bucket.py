@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import urllib3.exceptions
 from botocore import UNSIGNED, exceptions
@@ -55,7 +56,8 @@ class Bucket:
     ----------
     name, region : str
     endpoint_url : str, optional
-        Of a mirror that speaks S3; AWS by default.
+        Of a mirror that speaks S3; AWS by default. A user and a password in it are left out: they
+        would not be sent, but shown and recorded.
     pace : Pace
 
     Raises
@@ -63,7 +65,7 @@ class Bucket:
     OfflineError
         If the environment variable ``BERG_OFFLINE`` is set.
     InvalidParameterError
-        If `endpoint_url` is not an address.
+        If `endpoint_url` is not an address, or the environment sets up the S3 client wrongly.
     """
 
     def __init__(self, name: str, region: str, endpoint_url: str | None, pace: Pace) -> None:
@@ -78,9 +80,13 @@ class Bucket:
             max_pool_connections=pace.n_threads + 1,
             s3={"addressing_style": "path" if endpoint_url else "virtual"},
             ignore_configured_endpoint_urls=True,
+            use_fips_endpoint=False,
+            use_dualstack_endpoint=False,
             response_checksum_validation="when_required",  # of parts it cannot be
         )
+        self._has_answered = False
         try:
+            endpoint_url = endpoint_url and _without_user(endpoint_url)
             self._client: Any = Session(session_vars=_NO_SETTINGS).create_client(
                 "s3", region_name=region, endpoint_url=endpoint_url, config=config
             )
@@ -90,6 +96,13 @@ class Bucket:
                 got=repr(endpoint_url),
                 accepted="a URL with http:// or https://, for example https://mirror.example.org",
                 do="correct --endpoint-url, or $BERG_ENDPOINT_URL",
+            ) from err
+        except exceptions.BotoCoreError as err:
+            raise InvalidParameterError(
+                "the S3 client cannot be set up",
+                got=str(err),
+                accepted="variables AWS_... of the environment that it knows",
+                do="correct the variable, or unset it",
             ) from err
         self.endpoint_url: str = self._client.meta.endpoint_url
 
@@ -113,7 +126,8 @@ class Bucket:
         )
         if "ETag" not in head or "ContentLength" not in head:
             raise self._not_s3("an answer without the object's size and ETag")
-        etag, n_bytes = head["ETag"].strip('"'), head["ContentLength"]
+        is_weak = head["ETag"].startswith("W/")
+        etag, n_bytes = head["ETag"].removeprefix("W/").strip('"'), head["ContentLength"]
         found = _MD5_ETAG.fullmatch(etag)
         # Encrypted with other keys than S3's own, an object's ETag is no MD5.
         encrypted = head.get("ServerSideEncryption", "").startswith("aws:kms")
@@ -122,20 +136,36 @@ class Bucket:
         if has_md5 and found and found[1]:
             part_bytes = self._uploaded_part_bytes(key, n_bytes, int(found[1]))
             has_md5 = part_bytes is not None
-        sha256 = None
-        if head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" and "ChecksumSHA256" in head:
+        sha256, said = None, head.get("ChecksumSHA256", "")
+        # One of parts' checksums, which ends with their number, is none of the whole.
+        is_whole = head.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT" and "-" not in said
+        if said and is_whole:
             with self._translated(key):
-                sha256 = base64.b64decode(head["ChecksumSHA256"], validate=True).hex()
-        return RemoteFile(key, n_bytes, etag, has_md5, part_bytes, sha256)
+                sha256 = base64.b64decode(said, validate=True).hex()
+        return RemoteFile(key, n_bytes, etag, has_md5, part_bytes, sha256, is_weak)
 
     def _uploaded_part_bytes(self, key: str, n_bytes: int, n_parts: int) -> int | None:
-        """Return the size of the parts that an object was uploaded in, if it is one for all."""
-        first = self._patiently(
-            key,
-            lambda: self._client.head_object(Bucket=self.name, Key=key, PartNumber=1),
-        )
-        size: int = first["ContentLength"]
-        return size if size > 0 and -(-n_bytes // size) == n_parts else None
+        """Return the size of the parts that an object was uploaded in, if it is one for all.
+
+        None as well where the server does not tell it: then the ETag cannot be computed.
+        """
+
+        def ask(number: int) -> int:
+            part = self._patiently(
+                key,
+                lambda: self._client.head_object(Bucket=self.name, Key=key, PartNumber=number),
+            )
+            return int(part.get("ContentLength", 0))
+
+        try:
+            size, last = ask(1), ask(n_parts)
+        except TransientError:
+            raise
+        except DownloadError as err:
+            logger.info("%s: the size of its parts is unknown: %s", self.url(key), err)
+            return None
+        is_one = size > 0 and 0 < last <= size and (n_parts - 1) * size + last == n_bytes
+        return size if is_one else None
 
     def list_keys(self, prefix: str) -> list[str]:
         """List the objects whose keys begin in one way.
@@ -147,6 +177,7 @@ class Bucket:
         """
         keys: list[str] = []
         more: dict[str, str] = {}
+        tokens: set[str] = set()
         while True:
             page = self._patiently(
                 prefix,
@@ -154,10 +185,14 @@ class Bucket:
             )
             if "KeyCount" not in page and "Contents" not in page:
                 raise self._not_s3("no listing")
-            keys += [entry["Key"] for entry in page.get("Contents", [])]
+            keys += [entry["Key"] for entry in page.get("Contents", []) if "Key" in entry]
             if not page.get("IsTruncated"):
                 return keys
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            token = page.get("NextContinuationToken", "")
+            if not token or token in tokens:
+                raise self._not_s3("a listing that is not whole, and does not go on")
+            tokens.add(token)
+            more = {"ContinuationToken": token}
 
     def read(self, file: RemoteFile, start: int, stop: int) -> Generator[bytes, None, None]:
         """Read a range of an object's bytes, with one request.
@@ -185,13 +220,14 @@ class Bucket:
                 Bucket=self.name,
                 Key=file.key,
                 Range=f"bytes={start}-{stop - 1}",
-                IfMatch=f'"{file.etag}"',
+                IfMatch=f'{"W/" * file.is_weak}"{file.etag}"',
             )
             with closing(answer["Body"]) as body:
                 said = answer.get("ContentRange")
                 if said != f"bytes {start}-{stop - 1}/{file.n_bytes}":
                     raise self._not_s3(f"no range of bytes, or another one: {said}")
                 while start < stop and (chunk := body.read(self.pace.chunk_bytes)):
+                    chunk = chunk[: stop - start]  # whatever more a server sends
                     start += len(chunk)
                     yield chunk
             if start < stop:
@@ -220,10 +256,13 @@ class Bucket:
         """Raise our errors in place of the client's."""
         try:
             yield
+            self._has_answered = True
         except exceptions.ClientError as err:
             raise self._refused(key, err) from err
         except (exceptions.ProxyConnectionError, exceptions.SSLError) as err:
-            raise DownloadError(
+            # Set up wrongly, it fails the first time; later it may be better the next time.
+            kind = TransientError if self._has_answered else DownloadError
+            raise kind(
                 f"there is no safe way to {self.endpoint_url}",
                 got=str(err),
                 accepted="a proxy that answers, and a certificate that this machine trusts",
@@ -294,3 +333,15 @@ class Bucket:
             accepted="AWS S3, or a mirror that speaks its protocol",
             do="check --endpoint-url, or $BERG_ENDPOINT_URL; a proxy may be in the way",
         )
+
+
+def _without_user(url: str) -> str:
+    """Take user and password out of an address.
+
+    Examples
+    --------
+    >>> _without_user("http://me:secret@mirror:9000/s3")
+    'http://mirror:9000/s3'
+    """
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

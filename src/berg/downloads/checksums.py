@@ -32,6 +32,8 @@ class RemoteFile:
         Size of those parts; None for an object that was uploaded whole.
     sha256 : str or None
         Hexadecimal, where the server gives it.
+    is_weak : bool
+        Whether the server calls `etag` weak, and is to be asked for it as such.
     """
 
     key: str
@@ -40,6 +42,7 @@ class RemoteFile:
     has_md5: bool
     uploaded_part_bytes: int | None = None
     sha256: str | None = None
+    is_weak: bool = False
 
     @property
     def has_checksum(self) -> bool:

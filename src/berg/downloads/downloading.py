@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,13 +14,14 @@ from tqdm import tqdm
 from berg.catalog import find_card
 from berg.downloads.checksums import FileHashes, RemoteFile
 from berg.downloads.fetching import fetch_verified
-from berg.downloads.manifest import Record, forget, load_manifest, record
+from berg.downloads.manifest import Record, check_writable, forget, load_manifest, record
 from berg.downloads.pace import Pace
 from berg.downloads.parts import discard_part, remove_file
 from berg.downloads.plan import DownloadPlan, PlannedFile, files_differ, plan_download
 from berg.downloads.present import Present, conversion_is_stale, examine
 from berg.downloads.wanted import Kind
 from berg.errors import ResourceError
+from berg.files import size_of
 from berg.locks import hold
 from berg.resources import show_bytes
 
@@ -125,10 +126,15 @@ def fetch_absent(
     BERGError
         As `download`.
     """
-    asked = {*kinds, "metadata"}
-    if find_card(model_id).files(berg_dir).weights_npy(subject).is_file():
-        asked.add("weights")
+    absent: set[Kind] = {*kinds, "metadata"}
+    files = find_card(model_id).files(berg_dir)
+    forms = files.weights_npy(subject), files.weights_safetensors(subject)
+    asked: set[Kind] = absent | {"weights"} if any(map(os.path.isfile, forms)) else absent
     plan = plan_download(model_id, subject, berg_dir, kinds=asked, pace=pace)
+    plan.check()
+    # Weights that are there as .safetensors alone are compared, and not fetched for that.
+    wanted = (file for file in plan.planned if file.present or file.wanted.kind in absent)
+    plan = replace(plan, planned=tuple(wanted))
     terms = plan.card.facts["terms"]
     logger.info("%s: %s to fetch; terms: %s", model_id, show_bytes(plan.missing_bytes), terms)
     carry_out(plan)
@@ -156,9 +162,9 @@ def carry_out(
     """
     plan.check()
     to_fetch = plan.to_fetch
-    for file in plan.planned:
-        if file.present is not None and file.present.hashes is not None and not file.differs:
-            _settle(_Placing(plan, file, tell), file.remote, file.present.hashes)
+    _settle_present(plan, tell)
+    if to_fetch:
+        check_writable(plan.files.root)
     with (
         _say_how_to_go_on(plan, tell),
         tqdm(
@@ -202,11 +208,24 @@ class _Placing:
         return load_manifest(self.root).get(self.path.relative_to(self.root).as_posix())
 
 
+def _settle_present(plan: DownloadPlan, tell: Tell) -> None:
+    """Enter what is there already, if that can be written: the files are good without it."""
+    for file in plan.planned:
+        if file.present is not None and file.present.hashes is not None and not file.differs:
+            try:
+                _settle(_Placing(plan, file, tell), file.remote, file.present.hashes)
+            except ResourceError as err:
+                tell(f"the files that are there cannot be entered into the manifest: {err}")
+                return
+
+
 def _fetch_file(placing: _Placing, count: Callable[[int], object]) -> None:
     """Fetch one file, or find that another process has."""
     plan, file, path = placing.plan, placing.file, placing.path
-    with hold(path, wait=True, tell=placing.tell):  # one process fetches, and the others wait
-        if os.path.exists(path):
+    # One process fetches, and the others wait; pictures are small: one lock for their folder.
+    locked = path.parent if file.wanted.kind == "plot" else path
+    with hold(locked, wait=True, tell=placing.tell):
+        if size_of(path) is not None:
             present = examine(file.wanted, file.remote, placing.known, plan.files, lambda n: None)
             if present is not None and present.difference is None and present.hashes is not None:
                 count(file.remote.n_bytes - file.n_done)

@@ -121,6 +121,23 @@ def record(folder: Path, path: Path, entry: Record) -> None:
     _change(folder, lambda files: files.update({_name(folder, path): entry}))
 
 
+def check_writable(folder: Path) -> None:
+    """Raise before the first byte if what comes could not be entered.
+
+    Parameters
+    ----------
+    folder : Path
+        `ModelFiles.root`; created if need be.
+
+    Raises
+    ------
+    ResourceError
+        If it cannot be written to.
+    """
+    with hold(folder / MANIFEST_NAME, wait=True):
+        pass
+
+
 def forget(folder: Path, path: Path) -> None:
     """Take a file out, before it is replaced by one that was not downloaded.
 

@@ -2,14 +2,16 @@
 
 ``.NAME.part`` has the full size from the start, with holes. ``.NAME.part.journal`` is a line of
 JSON that says which object it is of, then a line ``start stop`` for each range of bytes after it
-was written. A process may be killed at any moment: what the journal has is in the file. (After a
-power cut it may not be, which the checksum of the whole tells.)
+was written. A process may be killed at any moment: what the journal has is in the file. After a
+power cut it may not be, which the checksum of the whole tells; where the server gives none, a
+download that was interrupted begins anew.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from berg.atomic import TEMPORARY_NAME
 from berg.downloads.checksums import RemoteFile
 from berg.errors import ResourceError
 
-_JOURNAL = ".part.journal"
+_PART, _JOURNAL = ".part", ".part.journal"
+_HIDDEN_NAME = re.compile(r"\.(.+?)\.part(?:\.journal)?")
 _FORMAT = 1
 
 
@@ -33,7 +37,7 @@ class InterruptedDownload:
     target : Path
         What it would have become.
     part, journal : Path
-        The files that it has; without them it begins anew.
+        The files that it has, or one of them; without both it begins anew.
     n_bytes : int
         That have come.
     """
@@ -55,10 +59,16 @@ def find_interrupted(berg_dir: str | os.PathLike[str]) -> Iterator[InterruptedDo
     ------
     InterruptedDownload
     """
-    for journal in sorted((Path(berg_dir) / "encoding_models").rglob(f".*{_JOURNAL}")):
-        target = journal.with_name(journal.name[1:].removesuffix(_JOURNAL))
+    found = {
+        Path(folder, hidden[1])
+        for folder, _, names in os.walk(Path(berg_dir, "encoding_models"))
+        for name in names
+        if (hidden := _HIDDEN_NAME.fullmatch(name)) and not TEMPORARY_NAME.fullmatch(name)
+    }
+    for target in sorted(found):
+        part, journal = _part_path(target), _journal_path(target)
         n_bytes = sum(stop - start for start, stop in _read_journal(journal)[1])
-        yield InterruptedDownload(target, _part_path(target), journal, n_bytes)
+        yield InterruptedDownload(target, part, journal, n_bytes if os.path.exists(part) else 0)
 
 
 class PartFile:
@@ -187,8 +197,8 @@ class PartFile:
 
 
 def discard_part(target: Path) -> None:
-    """Remove what there is of an unfinished download."""
-    for path in (_journal_path(target), _part_path(target)):
+    """Remove what there is of an unfinished download: the large file first."""
+    for path in (_part_path(target), _journal_path(target)):
         remove_file(path)
 
 
@@ -216,7 +226,7 @@ def count_done(target: Path, remote: RemoteFile) -> int:
 
 
 def _part_path(target: Path) -> Path:
-    return target.with_name(f".{target.name}.part")
+    return target.with_name(f".{target.name}{_PART}")
 
 
 def _journal_path(target: Path) -> Path:
@@ -228,7 +238,9 @@ def _identity(remote: RemoteFile) -> dict[str, str | int]:
 
 
 def _done(target: Path, remote: RemoteFile) -> list[tuple[int, int]] | None:
-    """Return the ranges of an object that have come; None if nothing has been begun of it."""
+    """Return the ranges of an object that have come; None if it is to begin anew."""
+    if not remote.has_checksum:
+        return None  # nothing would tell if they were not on the disk
     head, done = _read_journal(_journal_path(target))
     try:
         size = _part_path(target).stat().st_size

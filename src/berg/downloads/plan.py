@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -72,6 +72,8 @@ class DownloadPlan:
     planned : tuple of PlannedFile
     force : bool
         Whether files that differ from the bucket's are replaced.
+    names_endpoint : bool
+        Whether the endpoint was given with the call, and is not that of the environment.
     """
 
     card: ModelCard
@@ -80,6 +82,7 @@ class DownloadPlan:
     bucket: Bucket
     planned: tuple[PlannedFile, ...]
     force: bool
+    names_endpoint: bool
 
     @property
     def to_fetch(self) -> tuple[PlannedFile, ...]:
@@ -144,7 +147,9 @@ class DownloadPlan:
     @property
     def command(self) -> str:
         """The command that does the same."""
-        return download_command(self.card.model_id, self.subjects, self.files.berg_dir)
+        options = ["--endpoint-url", self.bucket.endpoint_url] * self.names_endpoint
+        options += ["--force"] * self.force
+        return download_command(self.card.model_id, self.subjects, self.files.berg_dir, options)
 
     def _what_happens(self, file: PlannedFile) -> str:
         if file.differs and file.present is not None:
@@ -193,9 +198,9 @@ def plan_download(
     numbers = _check_subjects(card, subjects)
     files = card.files(as_berg_dir(berg_dir))
     known = load_manifest(files.root)
-    endpoint_url = endpoint_url or os.environ.get("BERG_ENDPOINT_URL") or None
+    endpoint = endpoint_url or os.environ.get("BERG_ENDPOINT_URL") or None
     facts = card.facts
-    bucket = Bucket(facts["bucket"], facts["region"], endpoint_url, pace or paces.DEFAULT)
+    bucket = Bucket(facts["bucket"], facts["region"], endpoint, pace or paces.DEFAULT)
     wanted = want(bucket, files, numbers, kinds)
     remotes: dict[Path, RemoteFile] = {}
 
@@ -217,7 +222,7 @@ def plan_download(
             name = each.path.relative_to(files.root).as_posix()
             present = examine(each, remote, known.get(name), files, bar.update)
             planned.append(PlannedFile(each, remote, present, count_done(each.path, remote)))
-    return DownloadPlan(card, numbers, files, bucket, tuple(planned), force)
+    return DownloadPlan(card, numbers, files, bucket, tuple(planned), force, bool(endpoint_url))
 
 
 def files_differ(
@@ -232,7 +237,8 @@ def files_differ(
             if present is not None
         ).lstrip(),
         accepted="no file, or the bucket's",
-        do=f"choose another --berg-dir, or replace them:\n            {plan.command} --force",
+        do="choose another --berg-dir, or replace them:\n            "
+        f"{replace(plan, force=True).command}",
     )
 
 

@@ -11,6 +11,7 @@ from berg.downloads.checksums import FileHashes, RemoteFile, hash_file
 from berg.downloads.manifest import Record
 from berg.downloads.wanted import Wanted
 from berg.errors import FileFormatError
+from berg.files import size_of
 from berg.layout import ModelFiles
 from berg.metadata import simulated_n_vertices
 
@@ -60,7 +61,7 @@ def examine(
     ResourceError
         If it cannot be read.
     """
-    if not os.path.exists(wanted.path):
+    if size_of(wanted.path) is None:
         difference = _conversion_difference(wanted, remote, known, files)
         return None if difference is None else Present(None, difference)
     hashes = hash_file(wanted.path, remote.uploaded_part_bytes, count)
@@ -123,13 +124,14 @@ def _conversion_difference(
     if info["simulated"] == "true":
         return f"beside {converted.name} of a SIMULATED subject"
     is_other = info["source_bytes"] != str(remote.n_bytes)
-    if known is not None and known.etag == remote.etag:
-        is_other = info["source_sha256"] != known.sha256
+    sha256 = known.sha256 if known is not None and known.etag == remote.etag else remote.sha256
+    if sha256 is not None:
+        is_other = info["source_sha256"] != sha256
     return f"beside {converted.name}, which was made from other weights" if is_other else None
 
 
 def _is_simulated(metadata: Path) -> bool:
     try:
         return simulated_n_vertices(metadata) is not None
-    except FileFormatError:
-        return False  # damaged
+    except (FileFormatError, OSError):
+        return False  # damaged, or not readable

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["weights", "metadata", "plot"]
 KINDS: tuple[Kind, ...] = ("weights", "metadata", "plot")
-_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
+_NAME = re.compile(r"(?!\.)[^/\\\x00-\x1f\x7f-\x9f]+")  # no control characters: names are shown
 _NAMED_SUBJECT = re.compile(r"(?<![a-z])(?:subject|subj|sub)[-_]?0*(\d+)", re.IGNORECASE)
 
 
@@ -89,13 +89,13 @@ def key_of(files: ModelFiles, path: Path) -> str:
 
 
 def _plots(keys: Iterable[str], prefix: str, subjects: Sequence[int]) -> list[str]:
-    """Keep the keys of files that name one of the subjects, or none.
+    r"""Keep the keys of files that name one of the subjects, or none.
 
     Examples
     --------
     >>> _plots(["p/a.png", "p/a_subject-01.png", "p/a_subject-02.png", "p/"], "p/", [2])
     ['p/a.png', 'p/a_subject-02.png']
-    >>> _plots(["/etc/a.png", "p/../a.png", "p/.a.png", "p//a.png"], "p/", [1])
+    >>> _plots(["/etc/a.png", "p/../a.png", "p/.a.png", "p//a.png", "p/\x1b[2Ka"], "p/", [1])
     []
     """
     kept = []

@@ -5,7 +5,6 @@ Simulated weights are known by their SHA-256 in the provenance of the metadata b
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from berg.errors import (
     MetadataNotFoundError,
     ResourceError,
 )
+from berg.files import sha256_of
 from berg.layout import ModelFiles
 from berg.metadata import is_simulated, load_metadata
 
@@ -101,12 +101,6 @@ def _not_simulated(path: Path, subject: int) -> InvalidParameterError:
         accepted="no files of this subject, or those of a whole simulated one",
         do="choose another berg_dir or another subject",
     )
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file; half a second for 540 MB."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _source_sha256(path: Path) -> str | None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from berg.catalog import DEFAULT_MODEL_ID, ModelCard, find_card
 from berg.errors import InvalidParameterError, InvalidParameterTypeError
+from berg.files import sha256_of
 from berg.fitting import fit_components, project
 from berg.layout import as_berg_dir
 from berg.metadata import save_metadata
@@ -35,7 +36,7 @@ from berg.simulation.natural_images import (
     synthetic_images,
 )
 from berg.simulation.records import HEMIS, IMAGES_PER_SUBJECT, describe
-from berg.simulation.replacing import put_in_place_together, sha256_of
+from berg.simulation.replacing import put_in_place_together
 from berg.simulation.responses import SimulatedHemisphere, StimulusScores, simulate_hemisphere
 from berg.surface.fsaverage import FULL_LEVEL, Hemi, n_vertices
 from berg.surface.roi_patches import Patches, roi_patches

@@ -6,7 +6,6 @@ that an interrupted training goes on where it was, and ends with the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from berg.catalog import DEFAULT_MODEL_ID
 from berg.devices import pick_device
+from berg.files import sha256_of
 from berg.fitting import (
     fit_components,
     fit_ridge,
@@ -267,7 +267,5 @@ def _make_model(work: Workspace) -> None:
                 np.save(path, predicted.astype(np.float32, copy=False))
         weights = staged[work.files.weights_npy(work.subject)]
         save_npy(weights, scaler, pca, *regressions)
-        with weights.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        metadata = describe_training(work, sha256, penalties)
+        metadata = describe_training(work, sha256_of(weights), penalties)
         save_metadata(staged[work.files.metadata(work.subject)], metadata)
