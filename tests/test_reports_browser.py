@@ -13,7 +13,10 @@ from playwright.sync_api import Page as Tab
 from playwright.sync_api import sync_playwright
 
 from berg import write_report
-from berg.surface.fsaverage import faces, load_packaged, upsample
+from berg.reports import pictures
+from berg.responses import SavedResponses
+from berg.surface.fsaverage import faces, load_packaged, n_vertices, upsample
+from berg.surface.raster import _rasterise
 from conftest import MODEL_ID
 from report_fixture import HEMIS, berg_dir, metadata, photographs, responses, rois, write_npz
 
@@ -170,6 +173,60 @@ def test_pointing_reads_the_vertex_that_is_there(open_page, pages):
         assert regions == ", ".join(inside)
     tab.mouse.move(box["x"] + 3, box["y"] + 3)
     assert tab.locator("#hover").is_hidden()
+
+
+@pytest.mark.parametrize("level", [5, 6])
+def test_what_is_read_is_what_is_seen_of_folds_and_slopes(open_page, tmp_path, level, monkeypatch):
+    monkeypatch.setattr(pictures, "_MM_PER_PIXEL", 2.0)  # still maps, which are not looked at
+    n, rng = n_vertices(level), np.random.default_rng(1)
+    saved = SavedResponses(
+        **{hemi: rng.standard_normal((1, n)).astype(np.float32) for hemi in HEMIS},
+        **{f"{hemi}_vertices": np.arange(n) for hemi in HEMIS},
+        names=("noise",),
+        provenance={"mesh": f"fsaverage{level}", "subject": 1},
+    )
+    tab = open_page(write_report(saved, tmp_path / "r.html", berg_dir=tmp_path))
+    width, height = 660, 540  # at the window's corner, so that pixels are whole
+    tab.locator("#brain").evaluate(
+        f"e => e.style.cssText = 'position: fixed; inset: 0; width: {width}px; height: {height}px'"
+    )
+    mm = 1.1 * min(width / 240, height / 225)  # pixels a millimetre, as in page/brain.js
+    below = np.deg2rad(15)  # as it opens: both hemispheres, from behind and below
+    right, up = [1, 0, 0], [0, -np.sin(below), np.cos(below)]
+    axes = np.array([right, up, np.cross(right, up)]).T
+    triangles = np.concatenate([faces(level), faces(level) + n])
+    pixels = rng.choice(width * height, 250, replace=False)
+    for surface, file, shifts in (
+        ("inflated", "infl", [(-44, 0, 0), (44, 0, 0)]),
+        ("pial", "pial", [(0, 18, -15)] * 2),
+    ):
+        tab.evaluate("s => document.querySelector(`[name=surface][value=${s}]`).click()", surface)
+        settle(tab)
+        settle(tab)
+        found = tab.evaluate(
+            """(pixels) => pixels.map(([row, column]) => {
+                const at = { clientX: column, clientY: row, pointerId: 1 };
+                document.querySelector("#brain").dispatchEvent(new PointerEvent("pointermove", at));
+                const { hidden, dataset } = document.querySelector("#hover");
+                return hidden ? null : [dataset.hemi, Number(dataset.vertex)];
+            })""",
+            np.transpose(np.unravel_index(pixels, (height, width))).tolist(),
+        )
+        # The z-buffer of the still maps tells which face is in front.
+        places = [
+            (upsample(load_packaged(hemi, file)[0], level) + shift) @ axes
+            for hemi, shift in zip(HEMIS, shifts, strict=True)
+        ]
+        x, y, depth = np.concatenate(places).T
+        corners, weights = _rasterise(
+            width / 2 + x * mm, height / 2 - y * mm, depth, triangles, (height, width)
+        )
+        nearest = np.take_along_axis(corners, weights.argmax(axis=1)[:, None], 1)[pixels, 0]
+        expected = [None if at < 0 else [HEMIS[at // n], int(at % n)] for at in nearest]
+        assert 50 < sum(each is not None for each in expected) < 200
+        # The page has positions to 1/256 mm: midway between two vertices either may be nearer.
+        n_same = sum(one == other for one, other in zip(found, expected, strict=True))
+        assert n_same >= 0.99 * len(pixels)
 
 
 def test_it_turns_zooms_inflates_and_outlines(open_page, pages):

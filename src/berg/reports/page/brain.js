@@ -265,35 +265,34 @@ class Brain {
     return this.visible.size > 1 ? 0 : hemi === "lh" ? -34 : 34;
   }
 
-  /** The data's vertex that is seen nearest to a place on the canvas, or null. */
-  vertexAt(x, y) {
-    const { width, height, pixelsPerMm } = this.#scale();
-    const [right, up, near] = this.axes();
-    const [px, py] = [(x - width / 2) / pixelsPerMm, (height / 2 - y) / pixelsPerMm];
-    const reach = 2.5 * 2 ** (MESH_LEVEL - this.level); // mm; vertices are 1.5 mm apart, then 3, 6
-    const found = [];
-    for (const hemi of this.visible) {
-      const { inflated, pial, inflatedNormal, pialNormal } = this.hemispheres[hemi].attributes;
-      const aside = this.visible.size > 1 ? this.hemispheres[hemi].aside : 0;
-      const middle = [this.#pialMiddle(hemi), MIDDLE[1], MIDDLE[2]];
-      const share = this.inflation;
-      const mix = (flat, folded, i) => folded * (1 - share) + flat * share;
-      for (let vertex = 0; vertex < this.values[hemi].length; vertex++) {
-        let [sx, sy, depth, facing] = [-px, -py, 0, 0];
-        for (let i = 0; i < 3; i++) {
-          const at = 3 * vertex + i;
-          const place = mix(inflated[at] + (i ? 0 : aside), pial[at] - middle[i], i);
-          sx += right[i] * place;
-          sy += up[i] * place;
-          depth += near[i] * place;
-          facing += near[i] * mix(inflatedNormal[at], pialNormal[at], i);
-        }
-        const distance = sx * sx + sy * sy;
-        if (facing > 0 && distance < reach * reach) found.push({ hemi, vertex, depth, distance });
+  /** Where the vertices of a hemisphere are seen: mm to the right, upward and to the viewer. */
+  #project(hemi) {
+    const axes = this.axes();
+    const { attributes, aside } = this.hemispheres[hemi];
+    const { inflated, pial } = attributes;
+    const middle = [this.#pialMiddle(hemi), MIDDLE[1], MIDDLE[2]];
+    const shift = [this.visible.size > 1 ? aside : 0, 0, 0];
+    const seen = new Float32Array(pial.length);
+    for (let at = 0; at < seen.length; at += 3) {
+      for (let i = 0; i < 3; i++) {
+        const [flat, folded] = [inflated[at + i] + shift[i], pial[at + i] - middle[i]];
+        const place = folded * (1 - this.inflation) + flat * this.inflation;
+        for (let axis = 0; axis < 3; axis++) seen[at + axis] += axes[axis][i] * place;
       }
     }
-    const nearest = Math.max(...found.map(({ depth }) => depth));
-    const front = found.filter(({ depth }) => depth > nearest - 2 * reach);
-    return front.reduce((best, each) => (best && best.distance <= each.distance ? best : each), null);
+    return seen;
+  }
+
+  /** The data's vertex nearest to what is seen at a place on the canvas, or null. */
+  vertexAt(x, y) {
+    const { width, height, pixelsPerMm } = this.#scale();
+    const place = [(x - width / 2) / pixelsPerMm, (height / 2 - y) / pixelsPerMm];
+    let front = null;
+    for (const hemi of this.visible) {
+      const hit = faceAt(this.#project(hemi), this.topology.faces, ...place);
+      if (hit && !(front?.depth >= hit.depth)) front = { hemi, ...hit };
+    }
+    if (!front) return null;
+    return { hemi: front.hemi, vertex: heaviestVertex(front.weights, this.level, this.topology) };
   }
 }
