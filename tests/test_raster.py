@@ -3,7 +3,7 @@ import pytest
 
 from berg.errors import InvalidParameterError
 from berg.surface.fsaverage import load_packaged, upsample
-from berg.surface.raster import VIEWS, surface_view
+from berg.surface.raster import VIEWS, surface_view, views_of
 
 MM = 2.0  # coarse pixels keep these tests fast
 
@@ -105,3 +105,12 @@ def test_a_vertex_without_value_is_blank_and_spoils_no_other():
 def test_unknown_view():
     with pytest.raises(InvalidParameterError, match=r"(?s)unknown view.*'front'.*lateral"):
         surface_view("lh", "front", MM)
+
+
+def test_a_map_of_half_the_surface_has_the_usual_views_and_a_smaller_one_those_that_show_it():
+    height, nothing = position("lh", 2), np.zeros(163842, dtype=bool)
+    everything, top = ~nothing, height > np.quantile(height, 0.9)
+    usual = ("lateral", "ventral")
+    assert views_of({"lh": nothing, "rh": nothing}) == usual
+    assert views_of({"lh": everything, "rh": nothing}) == usual
+    assert "dorsal" in views_of({"lh": top, "rh": nothing})

@@ -30,14 +30,13 @@ from berg.surface.panel import (
     height_over_width,
     name_panel,
 )
-from berg.surface.raster import VIEWS, View, best_views
+from berg.surface.raster import VIEWS, View, views_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Indices = npt.NDArray[np.integer[Any]]
 
-_USUAL_VIEWS: tuple[View, ...] = ("lateral", "ventral")
 _LONGEST_TITLE = 56  # characters that fit above two brains
 _PANEL, _MARGIN, _NAME = 3.35, 0.15, 0.2  # inches: width of a panel, left of it, its name's height
 
@@ -131,7 +130,8 @@ def plot_surface(
         label = label or (RESPONSE_LABEL if lh.units == RESPONSE_UNITS else lh.units)
         simulated = simulated or bool(lh.provenance.get("simulated"))
     maps = full_maps(lh, rh)
-    views = _views_of(maps) if views is None else views
+    if views is None:
+        views = views_of({hemi: np.isfinite(values) for hemi, values in maps.items()})
     warn_of_coarser_flat(views, full)
     regions = Regions(
         {
@@ -225,14 +225,6 @@ def warn_of_coarser_flat(views: Sequence[View], full: FullMesh | None) -> None:
             f"{full.folder} has no flat map (flat_left.gii.gz, flat_right.gii.gz); the flat view "
             "is of fsaverage5's, subdivided"
         )
-
-
-def _views_of(maps: Mapping[Hemi, Map]) -> Sequence[View]:
-    has_value = {hemi: np.isfinite(values) for hemi, values in maps.items()}
-    n_values = sum(int(has.sum()) for has in has_value.values())
-    if n_values == 0 or n_values >= n_vertices():  # nothing, or half of both
-        return _USUAL_VIEWS
-    return best_views(has_value)
 
 
 def _shortened(name: str) -> str:

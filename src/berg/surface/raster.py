@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from berg.errors import InvalidParameterError
-from berg.surface.fsaverage import Hemi
+from berg.surface.fsaverage import Hemi, n_vertices
 from berg.surface.full_mesh import FullMesh
 from berg.surface.geometry import flat_surface, inflated_surface
 
@@ -35,6 +35,7 @@ _CAMERAS: dict[View, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "posterior": ((0, -1, 0), (1, 0, 0)),
 }
 VIEWS: tuple[View, ...] = (*_CAMERAS, "flat")
+_WHOLE_BRAIN: tuple[View, View] = ("lateral", "ventral")
 # Light comes over the viewer's upper left shoulder: picture right, picture up, to the viewer.
 _LIGHT = np.array([-0.3, 0.45, 0.85]) / np.linalg.norm([-0.3, 0.45, 0.85])
 
@@ -145,6 +146,25 @@ def surface_view(
         weights=weights,
         light=np.clip(light, 0.0, 1.0).astype(np.float32),
     )
+
+
+def views_of(has_value: Mapping[Hemi, npt.NDArray[np.bool_]]) -> tuple[View, ...]:
+    """Choose the views that show a map: lateral and ventral, or the best ones of a small part.
+
+    Parameters
+    ----------
+    has_value : mapping of {"lh", "rh"} to numpy.ndarray of bool, shape (163842,)
+        Where the map has values.
+
+    Returns
+    -------
+    tuple of two views
+        Lateral and ventral if that is nowhere, or at least half of the surface.
+    """
+    n_values = sum(int(has.sum()) for has in has_value.values())
+    if n_values == 0 or n_values >= n_vertices():  # nothing, or half of both
+        return _WHOLE_BRAIN
+    return best_views(has_value)
 
 
 def best_views(has_value: Mapping[Hemi, npt.NDArray[np.bool_]]) -> tuple[View, View]:
