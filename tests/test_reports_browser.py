@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 from base64 import b64decode
 from importlib import resources
@@ -13,12 +14,15 @@ from playwright.sync_api import Page as Tab
 from playwright.sync_api import sync_playwright
 
 from berg import write_report
+from berg.plotting.accuracy_maps import MEASURES
 from berg.reports import pictures
 from berg.responses import SavedResponses
 from berg.surface.fsaverage import faces, load_packaged, n_vertices, upsample
-from berg.surface.raster import _rasterise
+from berg.surface.painting import colour_scale, paint
+from berg.surface.raster import _rasterise, surface_view
 from conftest import MODEL_ID
-from report_fixture import HEMIS, berg_dir, metadata, photographs, responses, rois, write_npz
+from report_fixture import HEMIS, N, berg_dir, metadata, photographs, responses, rois, write_npz
+from report_fixture import Page as MapsOf
 
 NAMES = ("photos/cat.png", "photos/dog.png", "house.png")
 # WebGL 2 by the processor, and nothing that would call home.
@@ -143,6 +147,49 @@ def test_the_picker_changes_map_bars_and_heading(open_page, pages):
         for hemi, text in zip(HEMIS, texts, strict=True):
             inside = getattr(saved, hemi)[2, rois(hemi)[name]].astype(float)
             assert text == written(inside.mean() if len(inside) else np.nan)
+
+
+def test_bars_of_all_images_share_one_scale(open_page, pages):
+    tab, saved = open_page(pages[0]), pages[2]
+    means = {
+        (number, name, hemi): getattr(saved, hemi)[number, rois(hemi)[name]].astype(float).mean()
+        for number in range(len(NAMES))
+        for name in ("V1v", "FFA-2", "nsdgeneral")
+        for hemi in HEMIS
+        if len(rois(hemi)[name])
+    }
+    longest = max(map(abs, means.values()))
+    assert min(means.values()) < 0
+    for number, name in enumerate(NAMES):
+        tab.get_by_role("radio", name=name).check()
+        ends = tab.locator("#bar-ends span").all_inner_texts()
+        assert ends == [written(-longest), "0", f"{written(longest)} z"]
+        for (of, region, hemi), mean in means.items():
+            if of == number:
+                bar = tab.locator(f".bar-row[data-region={region}] i.{hemi}")
+                style = bar.evaluate("e => [parseFloat(e.style.left), parseFloat(e.style.width)]")
+                share = 50 * abs(mean) / longest
+                assert style == pytest.approx([50 - share * (mean < 0), share], abs=0.01)
+
+
+def test_its_greys_and_light_are_those_of_the_still_maps(open_page, tmp_path):
+    values = {"lh": np.ones((1, N), np.float32), "rh": np.full((1, N), np.nan, np.float32)}
+    saved = responses(["a"], **values, provenance={"mesh": "fsaverage5"})
+    tab = open_page(write_report(saved, tmp_path / "r.html", berg_dir=tmp_path))
+    tab.locator("label.choice", has_text="right").click()
+    tab.get_by_role("button", name="right", exact=True).click()
+    settle(tab)
+    still = paint(
+        surface_view("rh", "lateral", 0.45),
+        "rh",
+        np.full(n_vertices(), np.nan),
+        colour_scale([np.ones(1)]),
+    )
+    seen, expected = (each[each[..., 3] == 255][:, :3] for each in (picture(tab), still))
+    levels = [10, 25, 50, 75, 90]  # percent of the pixels; the rims are left out
+    np.testing.assert_allclose(
+        np.percentile(seen, levels), np.percentile(expected, levels), rtol=0, atol=2
+    )
 
 
 def test_pointing_reads_the_vertex_that_is_there(open_page, pages):
@@ -284,12 +331,30 @@ def test_a_page_of_a_model_shows_another_map_when_asked(open_page, pages):
     tab = open_page(pages[1])
     before = picture(tab)
     assert len(np.unique(before.reshape(-1, 4), axis=0)) > 500
-    tab.get_by_role("radio", name="Noise ceiling, NSD", exact=True).check()
+    step = MapsOf(pages[1]).data["groups"][0]["maps"][0]["step"]
+    assert 0.001 < step < 0.01  # of explained variance in percent
+    shown = tab.evaluate(
+        """() => {
+            const canvas = document.querySelector("#brain");
+            const { left, top, width, height } = canvas.getBoundingClientRect();
+            const texts = [];
+            for (let share = 0.2; share < 0.8; share += 0.02) {
+                const at = { clientX: left + share * width, clientY: top + height / 2 };
+                canvas.dispatchEvent(new PointerEvent("pointermove", { ...at, pointerId: 1 }));
+                texts.push(document.querySelector("#hover span:nth-child(2)")?.textContent);
+            }
+            return texts;
+        }"""
+    )
+    # No more decimals than the page knows.
+    assert any(re.fullmatch(r"\d+\.\d\d %", text or "") for text in shown)
+    assert not any(re.fullmatch(r"\d+\.\d\d\d+ %", text or "") for text in shown)
+    tab.get_by_role("radio", name="Noise ceiling, NSD-core", exact=True).check()
     settle(tab)
     assert (np.abs(picture(tab) - before).max(axis=-1) > 16).mean() > 0.05
     ceiling = metadata()["encoding_models"]["rh_noise_ceiling_nsdcore"][rois("rh")["V1v"]]
     assert bar_numbers(tab)["V1v"][1] == written(np.median(ceiling[ceiling >= 0.1]))
-    assert tab.locator("#colour-bar .label").inner_text() == "noise ceiling of r²"
+    assert tab.locator("#colour-bar .label").inner_text() == MEASURES["noise_ceiling"].label
 
 
 @pytest.mark.parametrize("page", [0, 1])

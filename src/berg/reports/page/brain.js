@@ -20,7 +20,8 @@ void main() {
   inside = region;
 }`;
 
-// The colours are those of the flat maps: grey sulci and gyri, values over them, light over both.
+// The colours are those of the still maps, of `berg.surface.painting`: grey sulci and gyri, values
+// over them, light over both.
 const FRAGMENT_SHADER = `#version 300 es
 precision highp float;
 in vec3 normal;
@@ -30,7 +31,7 @@ uniform vec2 limits;
 uniform float fade;
 out vec4 colour;
 void main() {
-  float grey = 0.79 - 0.14 * tanh(4.0 * depth);
+  float grey = 0.80 - 0.11 * tanh(4.0 * depth);
   float value = shown / max(covered, 0.001);
   float share = clamp((value - limits.x) / (limits.y - limits.x), 0.0, 1.0);
   float opacity = step(0.5, covered);
@@ -38,7 +39,7 @@ void main() {
   vec3 paint = texture(colours, vec2(share * 0.99609 + 0.00195, 0.5)).rgb;
   vec3 mixed = mix(vec3(grey), paint, opacity);
   float light = dot(normalize(normal), normalize(vec3(-0.3, 0.45, 0.85)));
-  mixed *= 0.70 + 0.30 * clamp(light, 0.0, 1.0);
+  mixed *= 0.75 + 0.25 * clamp(light, 0.0, 1.0);
   float slope = fwidth(inside);
   if (slope > 0.0) {
     float pixels = abs(inside - 0.5) / slope;
