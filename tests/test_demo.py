@@ -17,7 +17,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
-from berg import BERG, alexnet, stimuli
+from berg import BERG, alexnet, stimuli, write_report
 from berg.cli import main
 from berg.demo import ROIS, run_demo, simulated_berg_dir
 from berg.errors import InvalidParameterError, MissingExtraError, ResourceError
@@ -147,6 +147,13 @@ def test_a_build_that_was_interrupted_is_begun_anew(demo, tmp_path, monkeypatch)
     metadata.touch()  # without its weights
     simulated_berg_dir()
     assert len(built) == 1
+
+
+def test_its_responses_find_their_regions_again(demo, tmp_path):
+    page = write_report(demo.out / "responses.npz", tmp_path / "r.html", images=1)
+    text = page.read_text(encoding="utf-8")  # the default berg_dir is empty
+    assert "No bars" not in text
+    assert 'class="matrix"' in text
 
 
 def test_what_would_fail_at_the_end_fails_before_the_work(tmp_path, monkeypatch):
