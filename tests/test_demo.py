@@ -19,9 +19,10 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
-from berg import BERG, alexnet, stimuli
+from berg import BERG, alexnet, stimuli, write_report
 from berg.cli import main
-from berg.demo import ROIS, simulated_berg_dir
+from berg.demo import ROIS, run_demo, simulated_berg_dir
+from berg.errors import InvalidParameterError, MissingExtraError, ResourceError
 from berg.layout import cached_simulation
 from berg.locks import hold, is_free
 from berg.responses import SavedResponses, load_responses
@@ -174,6 +175,30 @@ def test_a_build_that_was_interrupted_is_begun_anew(demo, tmp_path, monkeypatch)
     metadata.touch()  # without its weights
     simulated_berg_dir()
     assert len(built) == 1
+
+
+def test_its_responses_find_their_regions_again(demo, tmp_path):
+    page = write_report(demo.out / "responses.npz", tmp_path / "r.html", images=1)
+    text = page.read_text(encoding="utf-8")  # the default berg_dir is empty
+    assert "No bars" not in text
+    assert 'class="matrix"' in text
+
+
+def test_what_would_fail_at_the_end_fails_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("berg.demo.simulated_berg_dir", lambda: pytest.fail("the work began"))
+    for name in ("report.html", "responses.npz", "cortex.png", "photographs/0.png"):
+        out = tmp_path / name.replace("/", "-")
+        if "0" in name:
+            out.mkdir()
+            (out / "photographs").write_text("no folder")
+        else:
+            (out / name).mkdir(parents=True)
+        with pytest.raises((InvalidParameterError, ResourceError), match="cannot be written"):
+            run_demo(out)
+    monkeypatch.setattr("berg.reports.rendering.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="jinja2"):
+        run_demo(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 # --- the subject that it leaves in the cache

@@ -28,9 +28,11 @@ from berg.errors import (
     ResourceError,
     WeightsNotFoundError,
 )
-from berg.metadata import save_metadata
+from berg.layout import cached_simulation
+from berg.metadata import is_simulated, save_metadata
 from berg.reports import pictures
-from berg.responses import Responses
+from berg.reports.regions import UNKNOWN_SUBJECT
+from berg.responses import Responses, save_responses
 from berg.surface.fsaverage import n_vertices
 from conftest import MODEL_ID, REAL_CARD
 from documented import section
@@ -167,11 +169,67 @@ def test_it_fetches_nothing_and_says_simulated(tmp_path, models):
 def test_what_is_not_simulated_is_not_called_so_and_what_is_unknown_is_said(tmp_path, models):
     saved = responses(NAMES)
     measured = replace(saved, provenance=PROVENANCE | {"simulated": False})
-    assert "SIMULATED" not in report(measured, tmp_path, models).text
+    assert "SIMULATED" not in report(measured, tmp_path, tmp_path).text
     unknown = replace(saved, provenance={})
     page = report(unknown, tmp_path, models)
     assert "Nothing in the file tells whether the subject is a simulated one" in page.text
     assert "nothing tells which subject this is" in page.text
+
+
+@pytest.mark.parametrize(
+    ("made_by", "kept", "match"),
+    [
+        ({"simulated": True}, {}, True),
+        ({"simulated": False}, {}, False),
+        ({"simulated": None}, {}, False),  # perhaps measured
+        ({"simulated": True}, {"simulated": False}, False),
+        ({"simulated": True}, {"weights_sha256": "ab" * 32}, True),
+        ({"simulated": True}, {"weights_sha256": "cd" * 32}, False),  # another simulated brain
+        ({"mesh": "fsaverage5"}, {}, True),
+        ({"mesh": "fsaverage6"}, {}, False),  # of a larger brain
+        ({}, "damaged", False),
+    ],
+)
+def test_only_regions_of_the_same_brain_are_taken(tmp_path, made_by, kept, match):
+    known = metadata()
+    known["provenance"] = known["provenance"] | kept if isinstance(kept, dict) else kept
+    if not is_simulated(known):  # a measured brain has full size
+        for part in (known["fmri"], known["encoding_models"]):
+            part |= {k: np.resize(v, n_vertices()) for k, v in part.items() if len(v) == N}
+    save_metadata(REAL_CARD.files(tmp_path).metadata(1), known)
+    saved = responses(NAMES[:1], provenance=PROVENANCE | made_by)
+    page = report(saved, tmp_path, tmp_path)
+    if match:
+        assert list(page.bars(0)) == ["V1v", "FFA-2", "nsdgeneral"]
+    else:
+        assert page.data["groups"][0]["regions"] == []
+        assert "No bars: the responses are of another brain than the metadata" in page.text
+        assert f"metadata in {tmp_path}; --berg-dir names another" in page.text
+
+
+def test_vertices_that_the_metadata_do_not_have_are_of_another_brain(tmp_path, models):
+    vertices = np.array([5, N + 7])
+    rows = np.ones((1, 2), np.float32)
+    saved = responses(["a"], lh=rows, rh=rows, lh_vertices=vertices, rh_vertices=vertices)
+    page = report(saved, tmp_path, models)
+    assert "the responses are of another brain" in page.text
+    assert np.flatnonzero(np.isfinite(page.map(0)["lh"])).tolist() == vertices.tolist()
+
+
+def test_a_simulated_subject_is_found_in_the_cache_by_its_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("BERG_CACHE_DIR", str(tmp_path / "cache"))
+    known = metadata()
+    known["provenance"]["weights_sha256"] = PROVENANCE["weights_sha256"]
+    save_metadata(REAL_CARD.files(cached_simulation(1)).metadata(1), known)
+    known["provenance"]["weights_sha256"] = "cd" * 32
+    save_metadata(REAL_CARD.files(cached_simulation(2)).metadata(1), known)
+    path, _ = write_npz(tmp_path, NAMES[:1])
+    out = write_report(path, tmp_path / "r.html")  # where the default berg_dir is empty
+    assert list(Page(out).bars(0)) == ["V1v", "FFA-2", "nsdgeneral"]
+    known["provenance"]["weights_sha256"] = "ef" * 32
+    save_metadata(REAL_CARD.files(cached_simulation(1)).metadata(1), known)
+    page = Page(write_report(path, tmp_path / "r.html"))
+    assert "No bars: there are no metadata of subject 1" in page.text
 
 
 @pytest.mark.usefixtures("full_maps")
@@ -247,6 +305,10 @@ def test_without_the_regions_it_says_why_there_are_no_bars(tmp_path):
         (2, [0, 1], "the first 2 of 12 images"),
         (99, list(range(12)), "all 12 images"),
         ([3, "7.png", -1], [3, 7, 11], "3 of 12 images"),
+        (["3", "-1"], [3, 11], "2 of 12 images"),
+        (np.int64(2), [0, 1], "the first 2 of 12 images"),
+        (np.array([2, 0]), [2, 0], "2 of 12 images"),
+        ([np.int64(2)], [2], "1 of 12 images"),
         (10, list(range(10)), "the first 10 of 12 images"),
     ],
 )
@@ -254,6 +316,22 @@ def test_which_images_are_shown(tmp_path, models, images, shown, said):
     page = report(responses([f"{i}.png" for i in range(12)]), tmp_path, models, images=images)
     assert [each["title"] for each in page.data["groups"][0]["maps"]] == [f"{i}.png" for i in shown]
     assert said in page.text
+
+
+def test_a_number_is_a_name_first_and_then_a_place(tiny, images, tmp_path):
+    names = ("000000000139", "1", "0")
+    path, saved = write_npz(tmp_path, names, provenance={"mesh": "fsaverage5"})
+    model = BERG(tiny.berg_dir).get_encoding_model(MODEL_ID, "cpu", subject=1)
+    lazy = model.encode_lazily(images, names=list(names), show_progress=False)
+    for what in (path, saved, lazy):
+        page = report(what, tmp_path, tmp_path, images=["0", "000000000139", "2", 1])
+        titles = [each["title"] for each in page.data["groups"][0]["maps"]]
+        assert titles == ["0", "000000000139", "0", "1"]
+    with pytest.raises(InvalidParameterError, match="no image is called"):
+        report(saved, tmp_path, tmp_path, images=["1.5"])
+    twice = replace(saved, names=("0", "0", "x"))
+    with pytest.raises(InvalidParameterError, match="2 images are called '0'"):
+        report(twice, tmp_path, tmp_path, images=["0"])
 
 
 @pytest.mark.usefixtures("full_maps")
@@ -283,6 +361,15 @@ def test_an_image_without_responses_is_shown_as_such(tmp_path, models):
     saved.lh[:] = saved.rh[:] = np.inf
     with pytest.raises(InvalidParameterError, match="nothing to show"):
         report(saved, tmp_path, models)
+
+
+def test_views_are_those_of_the_vertices_also_if_the_first_image_has_no_responses(tmp_path, models):
+    chosen = {hemi: rois(hemi)["V1v"] for hemi in HEMIS}
+    saved = part_of(responses(NAMES[:2]), chosen)
+    expected = re.search(r"hemisphere, (\w+ above \w+)\.", report(saved, tmp_path, models).text)[1]
+    assert expected != "lateral above ventral"
+    saved.lh[0] = saved.rh[0] = np.nan
+    assert f"hemisphere, {expected}." in report(saved, tmp_path, models).text
 
 
 # --- stores and responses in memory
@@ -327,7 +414,7 @@ def test_a_store_says_what_it_lacks(tiny, tmp_path):
     path = tmp_path / "s.zarr"
     berg.encode_to_store([photos], path, [1], skip_bad=True, device="cpu", **options)
     with pytest.warns(BERGWarning, match="1 of 4 images .* could not be read"):
-        page = report(path, tmp_path, tiny.berg_dir, subject=1)
+        page = report(path, tmp_path, tiny.berg_dir, subject=np.int64(1))
     assert "Left out, as they could not be read: 1 of the store's 4 images." in page.text
     assert "all 3 images" in page.text
     with pytest.raises(InvalidParameterError, match="shows one subject"):
@@ -350,7 +437,12 @@ def test_a_model_shows_accuracy_where_the_ceiling_is_high_enough(tmp_path, model
     scores = metadata()["encoding_models"]
     titles = [each["title"] for each in page.data["groups"][0]["maps"]]
     assert len(titles) == 6
-    assert titles[0] == "Explained variance, NSD"
+    assert titles[0] == "Explained variance, NSD-core"
+    assert [(scale["low"], scale["high"]) for scale in page.data["scales"]] == [
+        (0, 100),
+        (0, 0.8),
+        (0, 0.8),
+    ]
     number = titles.index("r², NSD-synthetic")
     for hemi in HEMIS:
         r2, ceiling = (scores[f"{hemi}_{key}_nsdsynthetic"] for key in ("r2", "noise_ceiling"))
@@ -386,7 +478,8 @@ def test_several_subjects_share_one_page(tmp_path, models):
     page = report(MODEL_ID, tmp_path, models)  # all that there are
     assert [len(group["maps"]) for group in page.data["groups"]] == [6, 3]
     assert "subjects 1, 4" in page.text
-    assert len(report(MODEL_ID, tmp_path, models, subject=4).data["groups"]) == 1
+    for subject in (4, np.int64(4), np.array([4]), (4,)):
+        assert len(report(MODEL_ID, tmp_path, models, subject=subject).data["groups"]) == 1
 
 
 def test_metadata_without_accuracy_are_refused(tmp_path, models):
@@ -436,6 +529,11 @@ def test_errors_say_what_to_do(tmp_path, models):
     (tmp_path / "image.png").write_bytes(b"x")
     with pytest.raises(FileFormatError, match=r"ends in '\.png'"):
         report(tmp_path / "image.png", tmp_path, models)
+    parts = dict(np.load(path))
+    for provenance in ("[1]", "null", '"text"', "5"):
+        np.savez(tmp_path / "list.npz", **parts | {"provenance": np.array(provenance)})
+        with pytest.raises(FileFormatError, match="provenance is"):
+            report(tmp_path / "list.npz", tmp_path, models)
     (tmp_path / "bad.npz").write_bytes(path.read_bytes()[:5000])
     with pytest.raises(FileFormatError, match="cannot be read as responses"):
         report(tmp_path / "bad.npz", tmp_path, models)
@@ -455,6 +553,23 @@ def test_errors_say_what_to_do(tmp_path, models):
     with pytest.raises(InvalidParameterError, match="no subject 9"):
         report(MODEL_ID, tmp_path, models, subject=9)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_foreign_file_is_shown_safely(tmp_path, models):
+    half = "half \ud800 a character.png"
+    saved = responses(
+        [half, "x" * 300 + ".png", "nothing \0.png"],
+        provenance=PROVENANCE
+        | {"rois": 5, "mesh": "fsaverage5", "device": half, "subject": [1], "berg": {"a": None}},
+    )
+    path = save_responses(tmp_path / "foreign \udcff.npz", saved)
+    page = report(path, tmp_path, models)
+    assert "5" in page.text.split()  # the regions
+    assert page.text.count(r"half \ud800 a character.png") >= 3
+    assert r"foreign \udcff.npz" in page.text
+    assert UNKNOWN_SUBJECT in page.text
+    told = run("report", path, "--out", tmp_path / "page \udcff.html", "--berg-dir", models)
+    assert "open it in a browser" in told.output
 
 
 def test_where_a_page_cannot_be_written_is_said_before_the_work(tmp_path, models):

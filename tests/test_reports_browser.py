@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 from base64 import b64decode
 from importlib import resources
@@ -13,9 +14,15 @@ from playwright.sync_api import Page as Tab
 from playwright.sync_api import sync_playwright
 
 from berg import write_report
-from berg.surface.fsaverage import faces, load_packaged, upsample
+from berg.plotting.accuracy_maps import MEASURES
+from berg.reports import pictures
+from berg.responses import SavedResponses
+from berg.surface.fsaverage import faces, load_packaged, n_vertices, upsample
+from berg.surface.painting import colour_scale, paint
+from berg.surface.raster import _rasterise, surface_view
 from conftest import MODEL_ID
-from report_fixture import HEMIS, berg_dir, metadata, photographs, responses, rois, write_npz
+from report_fixture import HEMIS, N, berg_dir, metadata, photographs, responses, rois, write_npz
+from report_fixture import Page as MapsOf
 
 NAMES = ("photos/cat.png", "photos/dog.png", "house.png")
 # WebGL 2 by the processor, and nothing that would call home.
@@ -142,6 +149,49 @@ def test_the_picker_changes_map_bars_and_heading(open_page, pages):
             assert text == written(inside.mean() if len(inside) else np.nan)
 
 
+def test_bars_of_all_images_share_one_scale(open_page, pages):
+    tab, saved = open_page(pages[0]), pages[2]
+    means = {
+        (number, name, hemi): getattr(saved, hemi)[number, rois(hemi)[name]].astype(float).mean()
+        for number in range(len(NAMES))
+        for name in ("V1v", "FFA-2", "nsdgeneral")
+        for hemi in HEMIS
+        if len(rois(hemi)[name])
+    }
+    longest = max(map(abs, means.values()))
+    assert min(means.values()) < 0
+    for number, name in enumerate(NAMES):
+        tab.get_by_role("radio", name=name).check()
+        ends = tab.locator("#bar-ends span").all_inner_texts()
+        assert ends == [written(-longest), "0", f"{written(longest)} z"]
+        for (of, region, hemi), mean in means.items():
+            if of == number:
+                bar = tab.locator(f".bar-row[data-region={region}] i.{hemi}")
+                style = bar.evaluate("e => [parseFloat(e.style.left), parseFloat(e.style.width)]")
+                share = 50 * abs(mean) / longest
+                assert style == pytest.approx([50 - share * (mean < 0), share], abs=0.01)
+
+
+def test_its_greys_and_light_are_those_of_the_still_maps(open_page, tmp_path):
+    values = {"lh": np.ones((1, N), np.float32), "rh": np.full((1, N), np.nan, np.float32)}
+    saved = responses(["a"], **values, provenance={"mesh": "fsaverage5"})
+    tab = open_page(write_report(saved, tmp_path / "r.html", berg_dir=tmp_path))
+    tab.locator("label.choice", has_text="right").click()
+    tab.get_by_role("button", name="right", exact=True).click()
+    settle(tab)
+    still = paint(
+        surface_view("rh", "lateral", 0.45),
+        "rh",
+        np.full(n_vertices(), np.nan),
+        colour_scale([np.ones(1)]),
+    )
+    seen, expected = (each[each[..., 3] == 255][:, :3] for each in (picture(tab), still))
+    levels = [10, 25, 50, 75, 90]  # percent of the pixels; the rims are left out
+    np.testing.assert_allclose(
+        np.percentile(seen, levels), np.percentile(expected, levels), rtol=0, atol=2
+    )
+
+
 def test_pointing_reads_the_vertex_that_is_there(open_page, pages):
     tab, saved = open_page(pages[0]), pages[2]
     tab.get_by_role("radio", name=NAMES[1]).check()
@@ -170,6 +220,60 @@ def test_pointing_reads_the_vertex_that_is_there(open_page, pages):
         assert regions == ", ".join(inside)
     tab.mouse.move(box["x"] + 3, box["y"] + 3)
     assert tab.locator("#hover").is_hidden()
+
+
+@pytest.mark.parametrize("level", [5, 6])
+def test_what_is_read_is_what_is_seen_of_folds_and_slopes(open_page, tmp_path, level, monkeypatch):
+    monkeypatch.setattr(pictures, "_MM_PER_PIXEL", 2.0)  # still maps, which are not looked at
+    n, rng = n_vertices(level), np.random.default_rng(1)
+    saved = SavedResponses(
+        **{hemi: rng.standard_normal((1, n)).astype(np.float32) for hemi in HEMIS},
+        **{f"{hemi}_vertices": np.arange(n) for hemi in HEMIS},
+        names=("noise",),
+        provenance={"mesh": f"fsaverage{level}", "subject": 1},
+    )
+    tab = open_page(write_report(saved, tmp_path / "r.html", berg_dir=tmp_path))
+    width, height = 660, 540  # at the window's corner, so that pixels are whole
+    tab.locator("#brain").evaluate(
+        f"e => e.style.cssText = 'position: fixed; inset: 0; width: {width}px; height: {height}px'"
+    )
+    mm = 1.1 * min(width / 240, height / 225)  # pixels a millimetre, as in page/brain.js
+    below = np.deg2rad(15)  # as it opens: both hemispheres, from behind and below
+    right, up = [1, 0, 0], [0, -np.sin(below), np.cos(below)]
+    axes = np.array([right, up, np.cross(right, up)]).T
+    triangles = np.concatenate([faces(level), faces(level) + n])
+    pixels = rng.choice(width * height, 250, replace=False)
+    for surface, file, shifts in (
+        ("inflated", "infl", [(-44, 0, 0), (44, 0, 0)]),
+        ("pial", "pial", [(0, 18, -15)] * 2),
+    ):
+        tab.evaluate("s => document.querySelector(`[name=surface][value=${s}]`).click()", surface)
+        settle(tab)
+        settle(tab)
+        found = tab.evaluate(
+            """(pixels) => pixels.map(([row, column]) => {
+                const at = { clientX: column, clientY: row, pointerId: 1 };
+                document.querySelector("#brain").dispatchEvent(new PointerEvent("pointermove", at));
+                const { hidden, dataset } = document.querySelector("#hover");
+                return hidden ? null : [dataset.hemi, Number(dataset.vertex)];
+            })""",
+            np.transpose(np.unravel_index(pixels, (height, width))).tolist(),
+        )
+        # The z-buffer of the still maps tells which face is in front.
+        places = [
+            (upsample(load_packaged(hemi, file)[0], level) + shift) @ axes
+            for hemi, shift in zip(HEMIS, shifts, strict=True)
+        ]
+        x, y, depth = np.concatenate(places).T
+        corners, weights = _rasterise(
+            width / 2 + x * mm, height / 2 - y * mm, depth, triangles, (height, width)
+        )
+        nearest = np.take_along_axis(corners, weights.argmax(axis=1)[:, None], 1)[pixels, 0]
+        expected = [None if at < 0 else [HEMIS[at // n], int(at % n)] for at in nearest]
+        assert 50 < sum(each is not None for each in expected) < 200
+        # The page has positions to 1/256 mm: midway between two vertices either may be nearer.
+        n_same = sum(one == other for one, other in zip(found, expected, strict=True))
+        assert n_same >= 0.99 * len(pixels)
 
 
 def test_it_turns_zooms_inflates_and_outlines(open_page, pages):
@@ -227,12 +331,30 @@ def test_a_page_of_a_model_shows_another_map_when_asked(open_page, pages):
     tab = open_page(pages[1])
     before = picture(tab)
     assert len(np.unique(before.reshape(-1, 4), axis=0)) > 500
-    tab.get_by_role("radio", name="Noise ceiling, NSD", exact=True).check()
+    step = MapsOf(pages[1]).data["groups"][0]["maps"][0]["step"]
+    assert 0.001 < step < 0.01  # of explained variance in percent
+    shown = tab.evaluate(
+        """() => {
+            const canvas = document.querySelector("#brain");
+            const { left, top, width, height } = canvas.getBoundingClientRect();
+            const texts = [];
+            for (let share = 0.2; share < 0.8; share += 0.02) {
+                const at = { clientX: left + share * width, clientY: top + height / 2 };
+                canvas.dispatchEvent(new PointerEvent("pointermove", { ...at, pointerId: 1 }));
+                texts.push(document.querySelector("#hover span:nth-child(2)")?.textContent);
+            }
+            return texts;
+        }"""
+    )
+    # No more decimals than the page knows.
+    assert any(re.fullmatch(r"\d+\.\d\d %", text or "") for text in shown)
+    assert not any(re.fullmatch(r"\d+\.\d\d\d+ %", text or "") for text in shown)
+    tab.get_by_role("radio", name="Noise ceiling, NSD-core", exact=True).check()
     settle(tab)
     assert (np.abs(picture(tab) - before).max(axis=-1) > 16).mean() > 0.05
     ceiling = metadata()["encoding_models"]["rh_noise_ceiling_nsdcore"][rois("rh")["V1v"]]
     assert bar_numbers(tab)["V1v"][1] == written(np.median(ceiling[ceiling >= 0.1]))
-    assert tab.locator("#colour-bar .label").inner_text() == "noise ceiling of r²"
+    assert tab.locator("#colour-bar .label").inner_text() == MEASURES["noise_ceiling"].label
 
 
 @pytest.mark.parametrize("page", [0, 1])

@@ -68,6 +68,11 @@ def test_the_first_folder_that_has_the_file_is_taken(here):
     assert "--images-from FOLDER" in found[2].problem
 
 
+def test_names_that_cannot_be_files_lead_nowhere(here):
+    names = ["x" * 300 + ".png", "nothing \0.png", "half \ud800.png", "/" + "y/" * 3000 + ".png"]
+    assert all(each.pixels is None for each in find_photographs(names, [here]))
+
+
 def test_moved_photographs_are_known_by_the_end_of_their_names(here):
     save(here / "new" / "cats" / "1.png", (10, 0, 0))
     save(here / "new" / "dogs" / "1.png", (20, 0, 0))

@@ -10,10 +10,50 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from berg.errors import BERGError, ResourceError
+from berg.errors import BERGError, InvalidParameterError, ResourceError
 
 TEMPORARY_NAME = re.compile(r"\..+\.[0-9a-f]{16}\.part")
 """Names of the hidden files that take others' places when they are whole."""
+
+
+def check_output_path(path: str | os.PathLike[str], what: str, *suffixes: str) -> Path:
+    """Return the path if a file can be written under it: asked before the work, not after it.
+
+    Parameters
+    ----------
+    path : path-like
+    what : str
+        What is to be written: ``"responses"``.
+    *suffixes : str
+        What its name may end in; the first is proposed.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InvalidParameterError
+        If it ends in none of these or is a folder.
+    ResourceError
+        If its folder cannot be written to.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes or path.is_dir():
+        raise InvalidParameterError(
+            f"{what} cannot be written as {path}",
+            got="a folder" if path.is_dir() else f"a name that ends in {path.suffix!r}",
+            accepted=f"a file name that ends in {suffixes[0]}",
+            do=f"for example --out {what.split()[-1]}{suffixes[0]}",
+        )
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise ResourceError(
+            f"{path} cannot be written",
+            got=f"{existing} is " + ("not writable" if existing.is_dir() else "not a folder"),
+            do="choose a folder that you may write to",
+        )
+    return path
 
 
 @contextmanager

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from berg.atomic import write_atomically
+from berg.atomic import check_output_path, write_atomically
 from berg.catalog import DEFAULT_MODEL_ID, find_card
 from berg.layout import cached_simulation
 from berg.locks import hold
-from berg.plotting import check_matplotlib, plot_photograph_responses
-from berg.reports import write_report
-from berg.responses import SavedResponses, check_output_path, save_responses
+from berg.plotting import plot_photograph_responses
+from berg.reports import check_can_write, write_report
+from berg.responses import SavedResponses, save_responses
 from berg.simulation import SIMULATION_VERSION, simulate_subject
 from berg.simulation.natural_images import photograph_crops
 from berg.toolkit import BERG
@@ -83,12 +83,16 @@ def run_demo(out: Path, echo: Callable[[str], None] = print) -> None:
     ------
     MissingExtraError
         If the extras ``plot``, ``report`` or ``simulate`` are not installed.
-    ResourceError
+    InvalidParameterError, ResourceError
         If the files cannot be written.
     """
-    check_matplotlib()  # what would fail at the end fails at once
-    check_output_path(out / "responses.npz")
     photographs, names = photograph_crops()
+    files = tuple(f"photographs/{name}.png" for name in names)
+    # What would fail at the end fails at once.
+    check_can_write(out / "report.html")
+    check_output_path(out / "responses.npz", "responses", ".npz")
+    for name in ("cortex.png", *files):
+        check_output_path(out / name, "a picture", ".png")
     echo("With a SIMULATED subject, built once; nothing is downloaded.")
     berg_dir = simulated_berg_dir()
     berg = BERG(berg_dir)
@@ -101,7 +105,6 @@ def run_demo(out: Path, echo: Callable[[str], None] = print) -> None:
     echo("\nMean in silico response (z units) of a SIMULATED subject, left and right hemisphere\n")
     echo(_table(names, means))
 
-    files = tuple(f"photographs/{name}.png" for name in names)
     for photograph, name in zip(photographs, files, strict=True):
         with write_atomically(out / name) as file:
             Image.fromarray(photograph.transpose(1, 2, 0)).save(file, "png")

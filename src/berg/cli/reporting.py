@@ -66,7 +66,7 @@ def report(
     if n_images is not None:
         options["images"] = n_images
     if names:
-        options["images"] = [int(name) if name.isdecimal() else name for name in names]
+        options["images"] = list(names)
     path = write_report(
         what,
         out,
@@ -75,4 +75,6 @@ def report(
         berg_dir=berg_dir,
         **options,
     )
-    click.echo(f"{path}: {show_bytes(path.stat().st_size)}; open it in a browser")
+    click.echo(
+        f"{click.format_filename(path)}: {show_bytes(path.stat().st_size)}; open it in a browser"
+    )

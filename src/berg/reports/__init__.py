@@ -6,6 +6,6 @@ what lies still, `photographs` finds the images by their names, `regions` takes 
 fills the templates in ``page/``.
 """
 
-from berg.reports.writing import write_report
+from berg.reports.writing import check_can_write, write_report
 
-__all__ = ["write_report"]
+__all__ = ["check_can_write", "write_report"]

@@ -13,27 +13,30 @@ from berg.catalog import ModelCard
 from berg.citing import as_bibtex, as_text, list_citations
 from berg.errors import InvalidParameterError
 from berg.metadata import Metadata, is_simulated
+from berg.plotting.accuracy_maps import (
+    DATASET_TITLES,
+    LEAST_CEILING,
+    MEASURES,
+    Measure,
+    accuracy_map,
+    has_measure,
+)
+from berg.plotting.maps import HEMIS
 from berg.reports.brain import legend_of, pack_map, pack_mesh, pack_regions, pack_scale
-from berg.reports.pictures import USUAL_VIEWS, cortex_uri
-from berg.reports.regions import as_bars
+from berg.reports.pictures import cortex_uri
+from berg.reports.regions import RegionIndices, as_bars
 from berg.reports.rendering import render
 from berg.roi_accuracy import DATASETS, summarise_by_roi
-from berg.surface.painting import ColourScale, colour_scale
+from berg.surface.fsaverage import Hemi
+from berg.surface.painting import ColourScale, Map, colour_scale
+from berg.surface.raster import View
 
-_LEAST_CEILING = 0.1  # as in published plots
-_CEILING = "noise_ceiling"
-_HEMIS = ("lh", "rh")
-_DATASETS = {"nsdcore": "NSD", "nsdsynthetic": "NSD-synthetic"}
 _PICKERS = {
-    "nsdcore": "In distribution: test images of NSD",
+    "nsdcore": "In distribution: test images of NSD-core",
     "nsdsynthetic": "Out of distribution: NSD-synthetic",
 }
-# Key in the metadata: what it is, label with units, units behind a value, decimals
-_MEASURES = {
-    "explained_variance": ("Explained variance", "% of the noise ceiling", "%", 0),
-    "r2": ("r²", "squared correlation of measured and predicted responses", "", 2),
-    "noise_ceiling": ("Noise ceiling", "noise ceiling of r²", "", 2),
-}
+_DECIMALS = {"explained_variance": 0, "r2": 2, "noise_ceiling": 2}  # in the page's order
+_VIEWS: tuple[View, ...] = ("lateral", "ventral")
 _PARTITIONS = {"train": "Training images", "val": "Validation images", "test": "Test images"}
 
 
@@ -42,13 +45,16 @@ class _Accuracy:
     """One map of a subject's accuracy."""
 
     dataset: str
-    measure: str
-    lh: NDArray[np.float64]
-    rh: NDArray[np.float64]
+    name: str
+    values: Mapping[Hemi, Map]
+
+    @property
+    def measure(self) -> Measure:
+        return MEASURES[self.name]
 
     @property
     def title(self) -> str:
-        return f"{_MEASURES[self.measure][0]}, {_DATASETS[self.dataset]}"
+        return f"{self.measure.title}, {DATASET_TITLES[self.dataset]}"
 
 
 def model_page(card: ModelCard, metadata: Mapping[int, Metadata]) -> str:
@@ -72,11 +78,10 @@ def model_page(card: ModelCard, metadata: Mapping[int, Metadata]) -> str:
         If a subject's metadata have no accuracy.
     """
     maps = {subject: _accuracy_maps(each, subject) for subject, each in metadata.items()}
-    scales = _scales([each for shown in maps.values() for each in shown])
-    keys = list(scales)
+    keys = list(_DECIMALS)
     subjects, groups = [], []
     for subject, each in metadata.items():
-        rois = {hemi: each["fmri"][f"{hemi}_fsaverage_rois"] for hemi in _HEMIS}
+        rois: RegionIndices = {hemi: each["fmri"][f"{hemi}_fsaverage_rois"] for hemi in HEMIS}
         names = [name for name in dict.fromkeys((*rois["lh"], *rois["rh"])) if _size(rois, name)]
         groups.append(
             {
@@ -84,9 +89,9 @@ def model_page(card: ModelCard, metadata: Mapping[int, Metadata]) -> str:
                 "maps": [
                     {
                         "title": accuracy.title,
-                        "scale": keys.index(accuracy.measure),
+                        "scale": keys.index(accuracy.name),
                         "bars": as_bars(_medians(accuracy, rois, names)),
-                        **pack_map(accuracy.lh, accuracy.rh),
+                        **pack_map(*(accuracy.values[hemi] for hemi in HEMIS)),
                     }
                     for accuracy in maps[subject]
                 ],
@@ -96,7 +101,7 @@ def model_page(card: ModelCard, metadata: Mapping[int, Metadata]) -> str:
             {
                 "name": f"subject {subject}" + (", SIMULATED" if is_simulated(each) else ""),
                 "maps": [
-                    {"number": number, **_drawn(accuracy, scales[accuracy.measure])}
+                    {"number": number, **_drawn(accuracy)}
                     for number, accuracy in enumerate(maps[subject])
                 ],
                 "rows": _rows(each),
@@ -106,7 +111,10 @@ def model_page(card: ModelCard, metadata: Mapping[int, Metadata]) -> str:
     data = {
         "mesh": pack_mesh(),
         "groups": groups,
-        "scales": [_packed_scale(measure, scale) for measure, scale in scales.items()],
+        "scales": [
+            pack_scale(_scale(measure), measure.label, measure.unit.strip(), decimals)
+            for measure, decimals in ((MEASURES[name], _DECIMALS[name]) for name in keys)
+        ],
     }
     citations = list_citations(card)
     simulated = [str(subject) for subject, each in metadata.items() if is_simulated(each)]
@@ -127,11 +135,11 @@ def model_page(card: ModelCard, metadata: Mapping[int, Metadata]) -> str:
         source="",
         explore_title="Accuracy on the cortex",
         explore_text="Choose a map; the brain and the bars follow. Vertices with a noise ceiling "
-        f"under {_LEAST_CEILING} are left blank, as in published plots: there, noise leaves little "
+        f"under {LEAST_CEILING} are left blank, as in published plots: there, noise leaves little "
         "to predict.",
         subjects=subjects,
-        least_ceiling=_LEAST_CEILING,
-        views=" and ".join(USUAL_VIEWS),
+        least_ceiling=LEAST_CEILING,
+        views=" and ".join(_VIEWS),
         citations=[(citation["for"], as_text(citation)) for citation in citations],
         bibtex="\n\n".join(map(as_bibtex, citations)),
         card=str(card),
@@ -139,78 +147,58 @@ def model_page(card: ModelCard, metadata: Mapping[int, Metadata]) -> str:
 
 
 def _accuracy_maps(metadata: Metadata, subject: int) -> list[_Accuracy]:
-    scores = metadata["encoding_models"]
-    maps = []
-    for dataset in DATASETS:
-        for measure in _MEASURES:
-            needed = [f"{hemi}_{name}_{dataset}" for name in (measure, _CEILING) for hemi in _HEMIS]
-            if not all(name in scores for name in needed):
-                continue
-            lh, rh, *ceilings = (np.asarray(scores[name]) for name in needed)
-            lh, rh = (
-                np.where(ceiling >= _LEAST_CEILING, values, np.nan)
-                for values, ceiling in zip((lh, rh), ceilings, strict=True)
-            )
-            if np.isfinite(lh).any() or np.isfinite(rh).any():
-                maps.append(_Accuracy(dataset, measure, lh, rh))
+    maps = [
+        _Accuracy(dataset, name, accuracy_map(metadata, name, dataset))
+        for dataset in DATASETS
+        for name in _DECIMALS
+        if has_measure(metadata, name, dataset)
+    ]
+    maps = [each for each in maps if any(np.isfinite(hemi).any() for hemi in each.values.values())]
     if not maps:
         raise InvalidParameterError(
             f"the metadata of subject {subject} have no accuracy to show",
-            got=", ".join(map(str, scores))[:300] or "nothing about accuracy",
-            accepted=f"maps as lh_r2_nsdcore, and noise ceilings of {_LEAST_CEILING} or more",
+            got=", ".join(map(str, metadata["encoding_models"]))[:300] or "nothing about accuracy",
+            accepted=f"maps as lh_r2_nsdcore, and noise ceilings of {LEAST_CEILING} or more",
             do=f"`berg test --subject {subject}` tests the model and writes them",
         )
     return maps
 
 
-def _scales(maps: Sequence[_Accuracy]) -> dict[str, ColourScale]:
-    """Return one scale a measure, so that sets of images and subjects can be compared."""
-    scales = {}
-    for measure in _MEASURES:
-        values = [hemi for each in maps if each.measure == measure for hemi in (each.lh, each.rh)]
-        if values:
-            limits = (0.0, 100.0) if measure == "explained_variance" else None
-            scales[measure] = colour_scale(values, limits=limits)
-    return scales
+def _scale(measure: Measure) -> ColourScale:
+    return colour_scale([], limits=measure.limits, cmap=measure.cmap)
 
 
-def _packed_scale(measure: str, scale: ColourScale) -> dict[str, Any]:
-    _, label, units, decimals = _MEASURES[measure]
-    return pack_scale(scale, label, units, decimals)
-
-
-def _drawn(accuracy: _Accuracy, scale: ColourScale) -> dict[str, Any]:
-    _, label, _, decimals = _MEASURES[accuracy.measure]
+def _drawn(accuracy: _Accuracy) -> dict[str, Any]:
+    measure, scale = accuracy.measure, _scale(accuracy.measure)
+    lh, rh = (accuracy.values[hemi] for hemi in HEMIS)
     return {
         "title": accuracy.title,
-        "measure": _MEASURES[accuracy.measure][0],
+        "measure": measure.title,
         "images": _PICKERS[accuracy.dataset],
-        "label": label,
-        "legend": legend_of(scale, label, decimals),
-        "cortex": cortex_uri(accuracy.lh, accuracy.rh, scale, USUAL_VIEWS),
+        "label": measure.label,
+        "legend": legend_of(scale, measure.label, _DECIMALS[accuracy.name]),
+        "cortex": cortex_uri(lh, rh, scale, _VIEWS),
     }
 
 
-def _medians(
-    accuracy: _Accuracy, rois: Mapping[str, Mapping[str, NDArray[np.int64]]], names: Sequence[str]
-) -> NDArray[np.float64]:
+def _medians(accuracy: _Accuracy, rois: RegionIndices, names: Sequence[str]) -> NDArray[np.float64]:
     """Return the median of each region, (n_regions, 2): left and right hemisphere."""
     medians = np.full((len(names), 2), np.nan)
-    for column, (hemi, values) in enumerate((("lh", accuracy.lh), ("rh", accuracy.rh))):
+    for column, hemi in enumerate(HEMIS):
         for row, name in enumerate(names):
-            inside = values[rois[hemi].get(name, np.empty(0, np.int64))]
+            inside = accuracy.values[hemi][rois[hemi].get(name, np.empty(0, np.int64))]
             if np.isfinite(inside).any():
                 medians[row, column] = np.nanmedian(inside)
     return medians
 
 
-def _size(rois: Mapping[str, Mapping[str, NDArray[np.int64]]], name: str) -> int:
-    return sum(len(rois[hemi].get(name, ())) for hemi in _HEMIS)
+def _size(rois: RegionIndices, name: str) -> int:
+    return sum(len(rois[hemi].get(name, ())) for hemi in HEMIS)
 
 
 def _rows(metadata: Metadata) -> list[dict[str, Any]]:
     rows = []
-    for row in summarise_by_roi(metadata, _LEAST_CEILING):
+    for row in summarise_by_roi(metadata, LEAST_CEILING):
         percents = [row.explained_variance_percent[dataset] for dataset in DATASETS]
         rows.append(
             {
@@ -247,15 +235,12 @@ def _training(metadata: Metadata) -> list[tuple[str, str]]:
 def _missing(metadata: Mapping[int, Metadata]) -> list[str]:
     notes = []
     for subject, each in metadata.items():
-        scores = each["encoding_models"]
-        for dataset, title in _DATASETS.items():
-            measures = [
-                name
-                for measure, (name, *_) in _MEASURES.items()
-                if f"lh_{measure}_{dataset}" not in scores
+        for dataset, title in DATASET_TITLES.items():
+            missing = [
+                MEASURES[name].title for name in _DECIMALS if not has_measure(each, name, dataset)
             ]
-            if measures:
-                listed = "accuracy" if len(measures) == len(_MEASURES) else ", ".join(measures)
+            if missing:
+                listed = "accuracy" if len(missing) == len(MEASURES) else ", ".join(missing)
                 notes.append(f"The metadata of subject {subject} have no {listed} on {title}.")
     return notes
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
 
 from berg import catalog
 from berg.errors import (
-    BERGError,
     FileFormatError,
     InvalidParameterError,
     InvalidParameterTypeError,
     ReportSourceNotFoundError,
     did_you_mean,
 )
+from berg.reports.regions import UNKNOWN_SUBJECT, find_regions
 from berg.reports.responses import ShownResponses
 from berg.responses import Responses, SavedResponses, SurfaceMap, load_names, load_responses
 from berg.responses.images import ImageNames
@@ -23,7 +27,7 @@ from berg.responses.meshes import FULL_MESH, mesh_of_size
 from berg.selection import Regions
 from berg.toolkit import BERG
 
-Images = int | Sequence[int | str]
+Images = int | Sequence[int | str] | NDArray[np.integer[Any] | np.str_]
 Subjects = int | Iterable[int] | None
 
 MOST_IMAGES = 100  # at about 400 kB each, what a browser still opens at once
@@ -37,7 +41,8 @@ def choose_from_path(path: Path, images: Images, subject: Subjects, berg: BERG) 
     ----------
     path : Path
     images : int, or sequence of int and str
-        How many, from the first, or which, by place or name.
+        How many, from the first, or which, by place or name; text that is no image's name may be
+        a place.
     subject : int or iterable of int, optional
         Of a store with several.
     berg : BERG
@@ -66,7 +71,7 @@ def choose_from_path(path: Path, images: Images, subject: Subjects, berg: BERG) 
             accepted=_ACCEPTED,
             do="check the spelling; `berg list` lists the models",
         )
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise FileFormatError(
             f"{path} is nothing to report on",
             got=f"a file that ends in {path.suffix!r}",
@@ -80,11 +85,12 @@ def choose_from_path(path: Path, images: Images, subject: Subjects, berg: BERG) 
 def choose_lazy(responses: Responses, images: Images) -> ShownResponses:
     """Return those of lazy responses that a page shows; no others are computed."""
     chosen = _check_images(images, len(responses))
+    which = chosen if isinstance(chosen, range) else _named(chosen, responses.names)
     return ShownResponses(
-        maps=[responses[image].map(0) for image in chosen],
+        maps=[responses[image].map(0) for image in which],
         n_images=len(responses),
         are_first=isinstance(chosen, range),
-        regions=responses.regions,
+        regions=responses.regions or UNKNOWN_SUBJECT,
         folders=[Path()],
     )
 
@@ -116,15 +122,24 @@ def _of_npz(path: Path, images: Images, berg: BERG) -> ShownResponses:
 
 def _places(names: Sequence[str], chosen: Sequence[int | str]) -> list[int]:
     called = ImageNames(names, range(len(names)))
-    return [int(called.find(image)[0]) for image in chosen]
+    return [int(called.find(image)[0]) for image in _named(chosen, names)]
+
+
+def _named(chosen: Sequence[int | str], names: Sequence[str]) -> list[int | str]:
+    """Take a number in text for an image's name; if none is called so, for its place."""
+    known = set(names)
+    return [
+        int(image)
+        if isinstance(image, str) and image.removeprefix("-").isdecimal() and image not in known
+        else image
+        for image in chosen
+    ]
 
 
 def _of_saved(
     saved: SavedResponses, places: Sequence[int], chosen: Sequence[int | str], berg: BERG
 ) -> ShownResponses:
-    regions = None
-    with suppress(BERGError, KeyError):  # of a provenance that names no model and subject
-        regions = berg.regions(saved.provenance["model_id"], saved.provenance["subject"])
+    regions = find_regions(saved, berg)
     mesh = _mesh_of(saved, regions)
     return ShownResponses(
         maps=[
@@ -155,7 +170,7 @@ def _from(path: Path, shown: ShownResponses) -> ShownResponses:
 def _of_store(path: Path, images: Images, subject: Subjects, berg: BERG) -> ShownResponses:
     from berg.stores.reading import describe_store, open_store
 
-    subjects = [subject] if isinstance(subject, int | None) else list(subject)
+    subjects = [None] if subject is None else list_subjects(subject)
     if len(subjects) != 1:
         raise InvalidParameterError(
             "a page of responses shows one subject",
@@ -176,8 +191,13 @@ def _of_store(path: Path, images: Images, subject: Subjects, berg: BERG) -> Show
     return replace(_from(path, choose_lazy(responses, images)), notes=notes)
 
 
-def _mesh_of(saved: SavedResponses, regions: Regions | None) -> str:
-    if regions is None or "mesh" in saved.provenance:
+def list_subjects(subject: int | Iterable[int]) -> list[int]:
+    """Return one subject or several as a list."""
+    return list(subject) if isinstance(subject, Iterable) else [subject]
+
+
+def _mesh_of(saved: SavedResponses, regions: Regions | str) -> str:
+    if isinstance(regions, str) or "mesh" in saved.provenance:
         return str(saved.provenance.get("mesh", FULL_MESH))
     return mesh_of_size(regions.card.n_vertices)  # simulated brains are smaller
 
@@ -191,14 +211,16 @@ def _check_images(images: Images, n_images: int) -> Sequence[int | str]:
             accepted="responses to one image or more",
             do="encode images first: berg encode photos/ --subject 1 --out responses.npz",
         )
-    if isinstance(images, bool | str) or not isinstance(images, int | Sequence):
+    if isinstance(images, np.ndarray):
+        images = images.tolist()
+    if isinstance(images, bool | str) or not isinstance(images, SupportsIndex | Sequence):
         raise InvalidParameterTypeError(
             "images are neither a number nor a list",
             got=f"{type(images).__name__}: {images!r}"[:200],
             accepted="how many, or a list of places and names",
             do=f"images=[{images!r}]" if isinstance(images, str) else "for example images=10",
         )
-    n_asked = images if isinstance(images, int) else len(images)
+    n_asked = len(images) if isinstance(images, Sequence) else operator.index(images)
     if not 1 <= n_asked <= MOST_IMAGES:
         raise InvalidParameterError(
             "a page does not show so many images",
@@ -206,4 +228,4 @@ def _check_images(images: Images, n_images: int) -> Sequence[int | str]:
             accepted=f"1 to {MOST_IMAGES}",
             do="choose some: --image NAME, or write several pages",
         )
-    return range(min(images, n_images)) if isinstance(images, int) else images
+    return images if isinstance(images, Sequence) else range(min(n_asked, n_images))

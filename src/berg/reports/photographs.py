@@ -91,7 +91,8 @@ def _follow(name: str, folders: Iterable[Path]) -> ImageReference | None:
     file, inside = _split(name)
     for folder in folders:
         path = folder / file
-        if not path.is_file():
+        # Whatever the name is: of one too long, or in a closed folder, `is_file` raises.
+        if not os.path.isfile(path):
             continue
         dataset = _ROW.sub("", inside) if inside.startswith(":") else ""
         is_shard = path.suffix.lower() == ".tar"

@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from berg.surface.fsaverage import Hemi, n_vertices, upsample
+from berg.surface.fsaverage import Hemi, upsample
 from berg.surface.painting import ColourScale, paint
-from berg.surface.raster import View, best_views, surface_view
+from berg.surface.raster import View, surface_view
 
 Values = NDArray[np.floating[Any]]
 
 PHOTOGRAPH_SIDE, THUMBNAIL_SIDE = 320, 160  # pixels
-USUAL_VIEWS: tuple[View, View] = ("lateral", "ventral")
 _MM_PER_PIXEL = 0.45  # the inflated hemisphere is 480 pixels wide
 _GAP = 12  # pixels between views
 _HEMIS: tuple[Hemi, Hemi] = ("lh", "rh")
@@ -79,22 +78,6 @@ def cortex_uri(lh: Values, rh: Values, scale: ColourScale, views: Sequence[View]
             picture.paste(Image.fromarray(panel), (left, top + (height - panel.shape[0]) // 2))
         top += height + _GAP
     return _data_uri(picture, "webp", quality=88, method=4)
-
-
-def views_of(lh: Values, rh: Values) -> Sequence[View]:
-    """Return the two views that show a map: of less than half of the surface, the best ones.
-
-    Parameters
-    ----------
-    lh, rh : numpy.ndarray of floating dtype, shape (n_vertices,)
-        On any level of fsaverage.
-    """
-    has_value = {
-        hemi: np.isfinite(upsample(values)) for hemi, values in zip(_HEMIS, (lh, rh), strict=True)
-    }
-    n_values = sum(int(has.sum()) for has in has_value.values())
-    whole = n_values == 0 or n_values >= n_vertices()  # nothing, or half of both
-    return USUAL_VIEWS if whole else best_views(has_value)
 
 
 def _data_uri(image: Image.Image, kind: str, **options: Any) -> str:

@@ -1,4 +1,4 @@
-"""Means of maps over a subject's regions of interest."""
+"""A subject's regions of interest: whose responses are of, and means of maps over them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from berg.errors import BERGError
-from berg.responses import SurfaceMap
+from berg.layout import cached_simulations
+from berg.metadata import Metadata, is_simulated
+from berg.responses import SavedResponses, SurfaceMap
 from berg.responses.meshes import mesh_size
 from berg.selection import Regions
+from berg.toolkit import BERG
 
 RegionIndices = Mapping[str, Mapping[str, NDArray[np.int64]]]
 
 _HEMIS = ("lh", "rh")
 _NONE = np.empty(0, np.int64)
+UNKNOWN_SUBJECT = "nothing tells which subject this is"
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,70 @@ class CoveredRegions:
     note: str = ""
 
 
-def covered_regions(regions: Regions | None, shown: SurfaceMap, do: str) -> CoveredRegions:
+def find_regions(saved: SavedResponses, berg: BERG) -> Regions | str:
+    """Find the regions of the brain that responses are of.
+
+    A simulated subject has the number of a measured one, and other regions. It is known by the
+    SHA-256 of its weights, so that the demo's is found in the cache too.
+
+    Parameters
+    ----------
+    saved : SavedResponses
+    berg : BERG
+        With the berg_dir to look in first.
+
+    Returns
+    -------
+    Regions or str
+        The subject's, which tell of missing or damaged metadata when they are read; or why there
+        are none.
+    """
+    made_by = saved.provenance
+    try:
+        model_id, subject = made_by["model_id"], made_by["subject"]
+        regions = berg.regions(model_id, subject)
+    except (BERGError, KeyError):
+        return UNKNOWN_SUBJECT
+    problem = ""
+    places = [berg]
+    if made_by.get("simulated"):
+        places += map(BERG, cached_simulations())
+    for each in places:
+        try:
+            metadata = each.get_model_metadata(model_id, subject)
+        except BERGError:
+            continue
+        found = each.regions(model_id, subject)
+        if _are_of_one_brain(saved, metadata, found.card.n_vertices):
+            return found
+        if each is berg:
+            kind = "simulated" if is_simulated(metadata) else "measured"
+            problem = (
+                f"the responses are of another brain than the metadata of subject {subject}, "
+                f"which are of a {kind} one"
+            )
+    return problem or regions
+
+
+def _are_of_one_brain(saved: SavedResponses, metadata: Metadata, n_vertices: int) -> bool:
+    made_by, kept = saved.provenance, metadata.get("provenance")
+    if bool(made_by.get("simulated")) != is_simulated(metadata):
+        return False
+    mesh = made_by.get("mesh")
+    last = max(vertices.max(initial=0) for vertices in (saved.lh_vertices, saved.rh_vertices))
+    if n_vertices < (mesh_size(str(mesh)) if mesh else last + 1):
+        return False
+    weights = kept.get("weights_sha256") if isinstance(kept, dict) else None
+    return not made_by.get("simulated") or weights in (None, made_by.get("weights_sha256"))
+
+
+def covered_regions(regions: Regions | str, shown: SurfaceMap, do: str) -> CoveredRegions:
     """Find the regions that lie within a map's vertices.
 
     Parameters
     ----------
-    regions : Regions or None
-        The subject's; None where nothing tells whose they are.
+    regions : Regions or str
+        The subject's, or why there are none.
     shown : SurfaceMap
     do : str
         What to do where there are no metadata.
@@ -55,8 +116,8 @@ def covered_regions(regions: Regions | None, shown: SurfaceMap, do: str) -> Cove
     CoveredRegions
         Without regions if the metadata are missing or damaged; the note says why.
     """
-    if regions is None:
-        return CoveredRegions(note=f"No bars: nothing tells which subject this is. {do}")
+    if isinstance(regions, str):
+        return CoveredRegions(note=f"No bars: {regions}. {do}")
     try:
         indices = regions.indices
     except BERGError as error:

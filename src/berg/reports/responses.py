@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from berg.errors import InvalidParameterError
+from berg.plotting import RESPONSE_LABEL, RESPONSE_UNITS
 from berg.reports.brain import legend_of, pack_map, pack_mesh, pack_regions, pack_scale
 from berg.reports.photographs import Photograph, find_photographs
 from berg.reports.pictures import (
@@ -19,16 +20,16 @@ from berg.reports.pictures import (
     THUMBNAIL_SIDE,
     cortex_uri,
     photograph_uri,
-    views_of,
 )
 from berg.reports.regions import CoveredRegions, as_bars, covered_regions, region_means
 from berg.reports.rendering import render
 from berg.responses import SurfaceMap
 from berg.selection import Regions
 from berg.sources import show_name
+from berg.surface.fsaverage import upsample
 from berg.surface.painting import ColourScale, colour_scale
+from berg.surface.raster import View, views_of
 
-_UNITS, _LABEL = "z", "in silico response (z)"
 _SIMULATED = "This subject is simulated: the responses were never measured in a brain."
 _NOTHING_TELLS = "Nothing in the file tells whether the subject is a simulated one."
 _SHOWN_PROVENANCE = {
@@ -59,7 +60,8 @@ class ShownResponses:
         How many there are in all.
     are_first : bool
         Whether the maps are those of the first images.
-    regions : Regions or None
+    regions : Regions or str
+        The subject's, or why there are none.
     source : str
         Name of the file that they are from, or ``""``.
     folders : sequence of Path
@@ -71,7 +73,7 @@ class ShownResponses:
     maps: Sequence[SurfaceMap]
     n_images: int
     are_first: bool
-    regions: Regions | None
+    regions: Regions | str
     source: str = ""
     folders: Sequence[Path] = ()
     notes: Sequence[str] = ()
@@ -116,10 +118,10 @@ def responses_page(
         )
     limit = colour_scale([hemi for whole in wholes for hemi in whole]).high
     scale = colour_scale([], limits=(-limit, limit))
-    do = f"They are read from the subject's metadata in {berg_dir}; --berg-dir names another."
+    do = f"Regions are read from the metadata in {berg_dir}; --berg-dir names another folder."
     covered = covered_regions(shown.regions, maps[0], do)
     means = np.stack([region_means(covered, each) for each in maps], axis=1)  # region, image, 3
-    views = views_of(*wholes[0])
+    views = _views_of(maps[0])
     photographs = find_photographs([each.name for each in maps], shown.folders, images_from)
     names = [show_name(each.name) for each in maps]
     images = [
@@ -136,7 +138,7 @@ def responses_page(
     data = {
         "mesh": pack_mesh(),
         "groups": [group],
-        "scales": [pack_scale(scale, _LABEL, _UNITS, 2)],
+        "scales": [pack_scale(scale, RESPONSE_LABEL, RESPONSE_UNITS, 2)],
     }
     matrix_limit = float(np.nanmax(np.abs(means[..., 2]), initial=0.0)) or 1.0
     provenance = shown.provenance
@@ -155,13 +157,21 @@ def responses_page(
         images=images,
         regions=covered,
         views=" and ".join(views),
-        legend=legend_of(scale, _LABEL, 2),
+        legend=legend_of(scale, RESPONSE_LABEL, 2),
         gallery_text=f"Photographs are cut to their central square. Maps show the left and the "
         f"right hemisphere, {' above '.join(views)}.",
         matrix=_matrix(covered, means[..., 2], matrix_limit),
         matrix_limit=matrix_limit,
         provenance=_provenance(provenance),
     )
+
+
+def _views_of(shown: SurfaceMap) -> Sequence[View]:
+    """Choose views by the vertices that there are: the first image may lack responses."""
+    lh, rh = replace(
+        shown, lh=np.zeros(len(shown.lh_vertices)), rh=np.zeros(len(shown.rh_vertices))
+    ).whole()
+    return views_of({"lh": np.isfinite(upsample(lh)), "rh": np.isfinite(upsample(rh))})
 
 
 def _image(
@@ -191,7 +201,7 @@ def _facts(shown: ShownResponses) -> list[str]:
     return [
         str(provenance.get("model_id", "model unknown")),
         f"subject {provenance['subject']}" if "subject" in provenance else "subject unknown",
-        *([", ".join(map(str, provenance["rois"]))] if provenance.get("rois") else []),
+        *([_written(provenance["rois"])] if provenance.get("rois") else []),
         count if n_shown == n_images else some,
         "responses in z units",
     ]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from berg import catalog
-from berg.atomic import write_atomically
-from berg.errors import InvalidParameterError, InvalidParameterTypeError, ResourceError
+from berg.atomic import check_output_path, write_atomically
+from berg.errors import InvalidParameterError, InvalidParameterTypeError
 from berg.reports.accuracy import model_page
 from berg.reports.choosing import (
     Images,
@@ -16,6 +16,7 @@ from berg.reports.choosing import (
     choose_from_path,
     choose_lazy,
     choose_saved,
+    list_subjects,
     refuse_subject,
 )
 from berg.reports.rendering import check_installed
@@ -48,8 +49,8 @@ def write_report(
     out : path-like, default "report.html"
         Ends in ``.html``. A file of this name is replaced.
     images : int, or sequence of int and str, default 10
-        Of responses: how many images to show, from the first, or which, by place or by name. 100
-        at most.
+        Of responses: how many images to show, from the first, or which, by place or by name; a
+        number in text is a name first, then a place. 100 at most.
     images_from : sequence of path-like
         Of responses: where the photographs are, as `berg encode` takes sources. By default they
         are looked for under their names in the folder of the responses and in the working folder.
@@ -80,11 +81,10 @@ def write_report(
     ResourceError
         If the page cannot be written.
     """
-    check_installed()
-    path = _check_out(out)
+    path = check_can_write(out)
     berg = BERG(berg_dir)
     if isinstance(what, str) and what in catalog.load_cards():
-        if images != DEFAULT_IMAGES or images_from:
+        if not (isinstance(images, int) and images == DEFAULT_IMAGES) or images_from:
             raise InvalidParameterError(
                 "images are chosen of responses, not of a model",
                 got=f"images of {what}",
@@ -95,8 +95,26 @@ def write_report(
     else:
         page = responses_page(_shown(what, images, subject, berg), images_from, berg.berg_dir)
     with write_atomically(path) as file:
-        file.write(page.encode("utf-8"))
+        # Half a character, as names of files and damaged texts can have, is no UTF-8: it is shown
+        # by its number.
+        file.write(page.encode("utf-8", "backslashreplace"))
     return path
+
+
+def check_can_write(out: str | os.PathLike[str]) -> Path:
+    """Return the path if a page can be written under it: asked before the work.
+
+    Raises
+    ------
+    MissingExtraError
+        If jinja2, matplotlib or nilearn is not installed.
+    InvalidParameterError
+        If it does not end in ``.html`` or is a folder.
+    ResourceError
+        If its folder cannot be written to.
+    """
+    check_installed()
+    return check_output_path(out, "a report", ".html", ".htm")
 
 
 def _page_of_model(model_id: str, subject: Subjects, berg: BERG) -> str:
@@ -105,7 +123,7 @@ def _page_of_model(model_id: str, subject: Subjects, berg: BERG) -> str:
         subjects = [each for each in card.subjects if berg.has_metadata(model_id, each)]
         subjects = subjects or [card.subjects[0]]  # whose absence an error then tells of
     else:
-        subjects = [subject] if isinstance(subject, int) else list(subject)
+        subjects = list_subjects(subject)
         if not subjects:
             raise InvalidParameterError(
                 "no subject is given", got="an empty list", accepted="one subject or more"
@@ -136,23 +154,3 @@ def _shown(
         accepted="a .npz of responses, a store, responses in memory, or the id of a model",
         do='for example write_report("responses.npz")',
     )
-
-
-def _check_out(out: str | os.PathLike[str]) -> Path:
-    """Return the path if a page can be written under it: asked before the work."""
-    path = Path(out)
-    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
-        raise InvalidParameterError(
-            f"a report cannot be written as {path}",
-            got="a folder" if path.is_dir() else f"a name that ends in {path.suffix!r}",
-            accepted="a file name that ends in .html",
-            do="for example --out report.html",
-        )
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ResourceError(
-            f"{path} cannot be written",
-            got=f"{existing} is " + ("not writable" if existing.is_dir() else "not a folder"),
-            do="choose a folder that you may write to",
-        )
-    return path

@@ -14,8 +14,8 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from berg.atomic import write_atomically
-from berg.errors import FileFormatError, InvalidParameterError, ResourceError
+from berg import atomic
+from berg.errors import FileFormatError
 
 _RESPONSES = ("lh", "rh")  # one row an image
 _DAMAGE = (KeyError, TypeError, ValueError, EOFError, OSError, BadZipFile)
@@ -65,22 +65,7 @@ def check_output_path(path: str | os.PathLike[str]) -> Path:
     ResourceError
         If its folder cannot be written to.
     """
-    path = Path(path)
-    if path.suffix != ".npz" or path.is_dir():
-        raise InvalidParameterError(
-            f"responses cannot be saved as {path}",
-            got="a folder" if path.is_dir() else f"a name that ends in {path.suffix!r}",
-            accepted="a file name that ends in .npz",
-            do="for example --out responses.npz",
-        )
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise ResourceError(
-            f"{path} cannot be written",
-            got=f"{existing} is " + ("not writable" if existing.is_dir() else "not a folder"),
-            do="choose a folder that you may write to",
-        )
-    return path
+    return atomic.check_output_path(path, "responses", ".npz")
 
 
 def save_responses(path: str | os.PathLike[str], responses: SavedResponses) -> Path:
@@ -107,7 +92,7 @@ def save_responses(path: str | os.PathLike[str], responses: SavedResponses) -> P
         If the file cannot be written.
     """
     path = check_output_path(path)
-    with write_atomically(path) as file:
+    with atomic.write_atomically(path) as file:
         np.savez(
             file,
             lh=responses.lh,
@@ -145,6 +130,8 @@ def load_responses(
     with _reading(path) as saved:
         arrays = {name: saved[name] for name in saved.files if name not in _RESPONSES}
         provenance = json.loads(str(arrays.pop("provenance")))
+        if not isinstance(provenance, dict):
+            raise ValueError(f"provenance is {type(provenance).__name__}, no object")
         names = tuple(map(str, arrays.pop("names")))
         for name in _RESPONSES:
             arrays[name] = saved[name] if rows is None else _read_rows(saved.zip, name, rows)

@@ -20,7 +20,8 @@ void main() {
   inside = region;
 }`;
 
-// The colours are those of the flat maps: grey sulci and gyri, values over them, light over both.
+// The colours are those of the still maps, of `berg.surface.painting`: grey sulci and gyri, values
+// over them, light over both.
 const FRAGMENT_SHADER = `#version 300 es
 precision highp float;
 in vec3 normal;
@@ -30,7 +31,7 @@ uniform vec2 limits;
 uniform float fade;
 out vec4 colour;
 void main() {
-  float grey = 0.79 - 0.14 * tanh(4.0 * depth);
+  float grey = 0.80 - 0.11 * tanh(4.0 * depth);
   float value = shown / max(covered, 0.001);
   float share = clamp((value - limits.x) / (limits.y - limits.x), 0.0, 1.0);
   float opacity = step(0.5, covered);
@@ -38,7 +39,7 @@ void main() {
   vec3 paint = texture(colours, vec2(share * 0.99609 + 0.00195, 0.5)).rgb;
   vec3 mixed = mix(vec3(grey), paint, opacity);
   float light = dot(normalize(normal), normalize(vec3(-0.3, 0.45, 0.85)));
-  mixed *= 0.70 + 0.30 * clamp(light, 0.0, 1.0);
+  mixed *= 0.75 + 0.25 * clamp(light, 0.0, 1.0);
   float slope = fwidth(inside);
   if (slope > 0.0) {
     float pixels = abs(inside - 0.5) / slope;
@@ -265,35 +266,34 @@ class Brain {
     return this.visible.size > 1 ? 0 : hemi === "lh" ? -34 : 34;
   }
 
-  /** The data's vertex that is seen nearest to a place on the canvas, or null. */
-  vertexAt(x, y) {
-    const { width, height, pixelsPerMm } = this.#scale();
-    const [right, up, near] = this.axes();
-    const [px, py] = [(x - width / 2) / pixelsPerMm, (height / 2 - y) / pixelsPerMm];
-    const reach = 2.5 * 2 ** (MESH_LEVEL - this.level); // mm; vertices are 1.5 mm apart, then 3, 6
-    const found = [];
-    for (const hemi of this.visible) {
-      const { inflated, pial, inflatedNormal, pialNormal } = this.hemispheres[hemi].attributes;
-      const aside = this.visible.size > 1 ? this.hemispheres[hemi].aside : 0;
-      const middle = [this.#pialMiddle(hemi), MIDDLE[1], MIDDLE[2]];
-      const share = this.inflation;
-      const mix = (flat, folded, i) => folded * (1 - share) + flat * share;
-      for (let vertex = 0; vertex < this.values[hemi].length; vertex++) {
-        let [sx, sy, depth, facing] = [-px, -py, 0, 0];
-        for (let i = 0; i < 3; i++) {
-          const at = 3 * vertex + i;
-          const place = mix(inflated[at] + (i ? 0 : aside), pial[at] - middle[i], i);
-          sx += right[i] * place;
-          sy += up[i] * place;
-          depth += near[i] * place;
-          facing += near[i] * mix(inflatedNormal[at], pialNormal[at], i);
-        }
-        const distance = sx * sx + sy * sy;
-        if (facing > 0 && distance < reach * reach) found.push({ hemi, vertex, depth, distance });
+  /** Where the vertices of a hemisphere are seen: mm to the right, upward and to the viewer. */
+  #project(hemi) {
+    const axes = this.axes();
+    const { attributes, aside } = this.hemispheres[hemi];
+    const { inflated, pial } = attributes;
+    const middle = [this.#pialMiddle(hemi), MIDDLE[1], MIDDLE[2]];
+    const shift = [this.visible.size > 1 ? aside : 0, 0, 0];
+    const seen = new Float32Array(pial.length);
+    for (let at = 0; at < seen.length; at += 3) {
+      for (let i = 0; i < 3; i++) {
+        const [flat, folded] = [inflated[at + i] + shift[i], pial[at + i] - middle[i]];
+        const place = folded * (1 - this.inflation) + flat * this.inflation;
+        for (let axis = 0; axis < 3; axis++) seen[at + axis] += axes[axis][i] * place;
       }
     }
-    const nearest = Math.max(...found.map(({ depth }) => depth));
-    const front = found.filter(({ depth }) => depth > nearest - 2 * reach);
-    return front.reduce((best, each) => (best && best.distance <= each.distance ? best : each), null);
+    return seen;
+  }
+
+  /** The data's vertex nearest to what is seen at a place on the canvas, or null. */
+  vertexAt(x, y) {
+    const { width, height, pixelsPerMm } = this.#scale();
+    const place = [(x - width / 2) / pixelsPerMm, (height / 2 - y) / pixelsPerMm];
+    let front = null;
+    for (const hemi of this.visible) {
+      const hit = faceAt(this.#project(hemi), this.topology.faces, ...place);
+      if (hit && !(front?.depth >= hit.depth)) front = { hemi, ...hit };
+    }
+    if (!front) return null;
+    return { hemi: front.hemi, vertex: heaviestVertex(front.weights, this.level, this.topology) };
   }
 }

@@ -100,7 +100,8 @@ function showHover(x, y) {
   const regions = group()
     .regions.filter((region) => regionVertices(region)[hemi].includes(vertex))
     .map(({ name }) => name);
-  const shown = Number.isNaN(value) ? "no value" : `${written(value, 3)} ${scale.units}`;
+  const decimals = Math.max(0, Math.min(3, Math.floor(-Math.log10(map().step)))); // that are known
+  const shown = Number.isNaN(value) ? "no value" : `${written(value, decimals)} ${scale.units}`;
   hover.replaceChildren(
     ...[
       `${HEMISPHERE_NAMES[hemi]} hemisphere, vertex ${vertex}`,

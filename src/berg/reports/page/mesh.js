@@ -122,3 +122,42 @@ function softRegion(vertices, level, topology) {
   }
   return soft;
 }
+
+/**
+ * What is seen at a place from far up the third axis: the depth of the foremost face there, and the
+ * weights of its corners by vertex; or null.
+ */
+function faceAt(positions, faces, x, y) {
+  let found = null;
+  for (let face = 0; face < faces.length; face += 3) {
+    const [a, b, c] = [3 * faces[face], 3 * faces[face + 1], 3 * faces[face + 2]];
+    const [ax, ay] = [positions[a] - x, positions[a + 1] - y];
+    const [bx, by] = [positions[b] - x, positions[b + 1] - y];
+    const [cx, cy] = [positions[c] - x, positions[c + 1] - y];
+    // Twice the areas across from the corners. None is negative inside of a face that looks at us.
+    const [forA, forB, forC] = [bx * cy - by * cx, cx * ay - cy * ax, ax * by - ay * bx];
+    const area = forA + forB + forC;
+    if (!(forA >= 0 && forB >= 0 && forC >= 0 && area > 0)) continue;
+    const [za, zb, zc] = [positions[a + 2], positions[b + 2], positions[c + 2]];
+    const depth = (forA * za + forB * zb + forC * zc) / area;
+    if (found && found.depth >= depth) continue;
+    const weights = new Map([[a / 3, forA / area], [b / 3, forB / area], [c / 3, forC / area]]);
+    found = { depth, weights };
+  }
+  return found;
+}
+
+/** The vertex of a coarser level with the largest weight: a vertex between two gives half to each. */
+function heaviestVertex(weights, level, topology) {
+  let shares = weights;
+  for (let finer = MESH_LEVEL - 1; finer >= level; finer--) {
+    const coarse = new Map();
+    for (const [vertex, weight] of shares) {
+      const edge = 2 * (vertex - countVertices(finer));
+      const ends = edge < 0 ? [vertex, vertex] : topology.edges[finer].subarray(edge, edge + 2);
+      for (const end of ends) coarse.set(end, (coarse.get(end) ?? 0) + weight / 2);
+    }
+    shares = coarse;
+  }
+  return [...shares].reduce((best, each) => (each[1] > best[1] ? each : best))[0];
+}

@@ -73,16 +73,27 @@ function showColourBar({ colours, low, high, label, decimals }) {
   find("#colour-bar .label").textContent = label;
 }
 
+/** The ends of bars, the same for all maps and subjects of a scale: so they can be compared. */
+function barEnds(scale) {
+  const maps = data.groups.flatMap(({ maps }) => maps).filter((each) => each.scale === scale);
+  const values = maps.flatMap(({ bars }) => bars.flat()).filter((value) => value !== null);
+  const longest = Math.max(...values.map(Math.abs), 1e-9);
+  return { longest, isSigned: values.some((value) => value < 0) };
+}
+
 /** One row a region, with a bar for each hemisphere; the rows choose the outlined region. */
-function showBars({ decimals }) {
+function showBars({ decimals, units }) {
   const rows = find("#bars");
   if (!rows) return;
   const { regions } = group();
-  const { bars } = map();
-  const lengths = bars.flat().filter((value) => value !== null).map(Math.abs);
-  const longest = Math.max(...lengths, 1e-9);
-  const isSigned = bars.flat().some((value) => value !== null && value < 0);
+  const { bars, scale } = map();
+  const { longest, isSigned } = barEnds(scale);
   const zero = isSigned ? 50 : 0;
+  const end = `${written(longest, decimals)} ${units}`.trim();
+  const ends = isSigned ? [written(-longest, decimals), "0", end] : ["0", "", end];
+  find("#bar-ends").replaceChildren(
+    ...ends.map((text) => Object.assign(document.createElement("span"), { textContent: text })),
+  );
   rows.replaceChildren(
     ...bars.map((pair, number) => {
       const row = document.createElement("button");
