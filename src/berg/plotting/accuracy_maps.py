@@ -11,9 +11,7 @@ import numpy as np
 from berg.errors import InvalidParameterError, did_you_mean
 from berg.metadata import Metadata, is_simulated
 from berg.plotting.maps import HEMIS
-from berg.roi_accuracy import DATASETS
-from berg.roi_accuracy import LEAST_CEILING as LEAST_CEILING
-from berg.roi_accuracy import has_measure as has_measure
+from berg.roi_accuracy import DATASETS, LEAST_CEILING, has_measure
 from berg.surface.fsaverage import Hemi, level_of
 from berg.surface.painting import Map
 from berg.surface.roi_patches import ROI_COLLECTIONS

@@ -15,18 +15,16 @@ from berg.errors import InvalidParameterError
 from berg.metadata import Metadata, is_simulated
 from berg.plotting.accuracy_maps import (
     DATASET_TITLES,
-    LEAST_CEILING,
     MEASURES,
     Measure,
     accuracy_map,
-    has_measure,
 )
 from berg.plotting.maps import HEMIS
 from berg.reports.brain import legend_of, pack_map, pack_mesh, pack_regions, pack_scale
 from berg.reports.pictures import cortex_uri
 from berg.reports.regions import RegionIndices, as_bars
 from berg.reports.rendering import render
-from berg.roi_accuracy import DATASETS, summarise_by_roi
+from berg.roi_accuracy import DATASETS, LEAST_CEILING, has_measure, summarise_by_roi
 from berg.surface.fsaverage import Hemi
 from berg.surface.painting import ColourScale, Map, colour_scale
 from berg.surface.raster import View

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -27,7 +26,7 @@ from berg.responses import SurfaceMap
 from berg.selection import Regions
 from berg.sources import show_name
 from berg.surface.fsaverage import upsample
-from berg.surface.painting import ColourScale, colour_scale
+from berg.surface.painting import ColourScale, colour_scale, symmetric_scale
 from berg.surface.raster import View, views_of
 
 _SIMULATED = "This subject is simulated: the responses were never measured in a brain."
@@ -116,14 +115,13 @@ def responses_page(
             accepted="at least one image with responses",
             do="choose other images: --image NAME",
         )
-    limit = colour_scale([hemi for whole in wholes for hemi in whole]).high
-    scale = colour_scale([], limits=(-limit, limit))
+    scale = symmetric_scale([hemi for whole in wholes for hemi in whole])
     do = f"Regions are read from the metadata in {berg_dir}; --berg-dir names another folder."
     covered = covered_regions(shown.regions, maps[0], do)
     means = np.stack([region_means(covered, each) for each in maps], axis=1)  # region, image, 3
     views = _views_of(maps[0])
     photographs = find_photographs([each.name for each in maps], shown.folders, images_from)
-    names = [show_name(each.name) for each in maps]
+    names = [show_name(name) for name in _without_common_folder([each.name for each in maps])]
     images = [
         _image(name, photograph, cortex_uri(*whole, scale, views), whole)
         for name, photograph, whole in zip(names, photographs, wholes, strict=True)
@@ -164,6 +162,13 @@ def responses_page(
         matrix_limit=matrix_limit,
         provenance=_provenance(provenance),
     )
+
+
+def _without_common_folder(names: Sequence[str]) -> Sequence[str]:
+    """Leave out the folder that all images are in: it is long, and may be nobody's business."""
+    folders = {name.rpartition("/")[0] for name in names}
+    is_path = len(names) > 1 or names[0].startswith("/")  # a single name may be any text
+    return [name.rpartition("/")[2] for name in names] if is_path and len(folders) == 1 else names
 
 
 def _views_of(shown: SurfaceMap) -> Sequence[View]:
