@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from berg import BERG
 from berg.cli import main
 from berg.downloads import find_interrupted
 from berg.errors import ResourceError
@@ -231,6 +232,8 @@ def test_folders_that_may_not_be_read_are_said(tiny, own_cache, monkeypatch, com
     assert str(folder) in result.stderr
     assert "read" in result.stderr
     assert "no model is there" not in result.output
+    with pytest.raises(ResourceError, match=f"{tiny.weights_npy} cannot be read"):
+        BERG(tiny.berg_dir).check_weights(MODEL_ID, 1)
 
 
 def test_links_are_deleted_and_not_followed(tmp_path):
