@@ -293,8 +293,8 @@ def test_a_part_without_its_journal_is_found_and_its_holes_are_not_counted(tiny)
         file.write(b"x" * 100)
     other = target.with_name(f".{target.name}.0123456789abcdef.part")  # of `berg.atomic`
     other.write_bytes(b"x")
-    (found,) = take_inventory(tiny.berg_dir).caches
+    (found,) = (each for each in take_inventory(tiny.berg_dir).caches if "download" in each.what)
     assert found.paths[0] == part
-    assert 0 < found.bytes < 1_000_000
+    assert found.bytes < 1_000_000
     (interrupted,) = find_interrupted(tiny.berg_dir)
     assert (interrupted.target, interrupted.n_bytes) == (target, 0)
