@@ -12,6 +12,7 @@ from typing import Any
 
 from berg import catalog
 from berg.errors import FileFormatError, MetadataNotFoundError, WeightsNotFoundError
+from berg.files import size_of
 from berg.layout import default_berg_dir
 from berg.metadata import load_metadata, load_rois, simulated_n_vertices
 from berg.selection import Regions, RoiIndices
@@ -42,15 +43,15 @@ class InstalledSubject:
 
     @property
     def has_metadata(self) -> bool:
-        """Whether there is a metadata file."""
-        return self.card.files(self.berg_dir).metadata(self.subject).is_file()
+        """Whether there is a metadata file; ResourceError if its folder may not be read."""
+        return size_of(self.card.files(self.berg_dir).metadata(self.subject)) is not None
 
     @property
     def has_weights(self) -> bool:
-        """Whether there are weights, in either form."""
+        """Whether there are weights, in either form; ResourceError as of `has_metadata`."""
         files = self.card.files(self.berg_dir)
         forms = files.weights_npy(self.subject), files.weights_safetensors(self.subject)
-        return any(path.is_file() for path in forms)
+        return any(size_of(path) is not None for path in forms)
 
     def find_weights(self) -> Path:
         """Return the path of the weights' `.npy` if either of their forms is there.
@@ -95,7 +96,7 @@ class InstalledSubject:
 
     def _find_metadata(self) -> Path:
         path = self.card.files(self.berg_dir).metadata(self.subject)
-        if not path.is_file():
+        if not self.has_metadata:
             raise MetadataNotFoundError(
                 f"there are no metadata of subject {self.subject} for {self.card.model_id}",
                 got=self._what_is_there(path),

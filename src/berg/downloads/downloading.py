@@ -131,7 +131,6 @@ def fetch_absent(
     forms = files.weights_npy(subject), files.weights_safetensors(subject)
     asked: set[Kind] = absent | {"weights"} if any(map(os.path.isfile, forms)) else absent
     plan = plan_download(model_id, subject, berg_dir, kinds=asked, pace=pace)
-    plan.check()
     # Weights that are there as .safetensors alone are compared, and not fetched for that.
     wanted = (file for file in plan.planned if file.present or file.wanted.kind in absent)
     plan = replace(plan, planned=tuple(wanted))

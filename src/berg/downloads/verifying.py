@@ -180,5 +180,6 @@ def _stand_ins(outcomes: dict[Path, _Outcome]) -> Iterator[tuple[Path, _Outcome]
     """Find weights that are gone, and are not missed: those that were converted are there."""
     for path, (status, _) in outcomes.items():
         converted = path.with_suffix(".safetensors")
-        if status == "missing" and outcomes.get(converted, ("missing", ""))[0] == "ok":
+        is_there = converted in outcomes and outcomes[converted][0] != "damaged"
+        if status == "missing" and is_there:
             yield path, ("ok", f"removed; {converted.name} was made from it")
