@@ -301,7 +301,7 @@ def test_ended_by_slurm_it_says_what_is_kept(here, monkeypatch):
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(Store, "write_scores", end)
-    # As in a program of its own, whatever the shell or a library has made of it here.
+    # As in a program of its own, whatever a library has made of it here.
     interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         result = run("encode", "photos", "--subject", 1, "--store", "s.zarr", "--quiet", code=1)

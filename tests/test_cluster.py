@@ -388,7 +388,9 @@ def test_the_example_on_slurm_asks_for_the_jobs_that_it_says():
     script = blocks(section("docs/clusters.md", "SLURM"), "python")[0]
     script = script.replace('"ib0"', repr(loopback()))
     names = {"__name__": "on_slurm"}
+    interrupted = signal.getsignal(signal.SIGINT)
     exec(script, names)
+    signal.signal(signal.SIGINT, interrupted)  # importing dask-jobqueue replaces it for good
     with names["slurm_workers"]() as workers:
         job = workers.job_script()
         address = workers.scheduler_address
