@@ -54,8 +54,9 @@ class Handler(BaseHTTPRequestHandler):
         found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if found:
             start, stop, status = int(found[1]), min(int(found[2] or size - 1) + 1, size), 206
-        if "partNumber" in parse_qs(url.query):
-            stop, status = min(self.part_bytes, size), 206
+        if number := parse_qs(url.query).get("partNumber"):
+            start = (int(number[0]) - 1) * self.part_bytes
+            stop, status = min(start + self.part_bytes, size), 206
         headers = {
             "ETag": f'"{self.etag}"',
             "Accept-Ranges": "bytes",
