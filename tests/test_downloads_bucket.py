@@ -141,6 +141,20 @@ def test_parts_of_one_size_are_told_from_others(parts, size):
     assert (remote.uploaded_part_bytes, remote.has_md5) == (size, size is not None)
 
 
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_refusal_does_not_switch_off_the_comparison(status):
+    bucket = Bucket("bucket", "us-west-2", "http://mirror", QUICK)
+
+    def answer(request, **_):
+        told = {"ETag": f'"{"0" * 32}-3"', "Content-Length": "10"}
+        known = "partNumber" not in request.url
+        return AWSResponse(request.url, 200 if known else status, told, HTTPResponse(BytesIO()))
+
+    bucket._client.meta.events.register("before-send.s3", answer)
+    with pytest.raises(DownloadError, match=f"HTTP {status}"):
+        bucket.find("key")
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("AWS_USE_FIPS_ENDPOINT", "true"), ("AWS_USE_DUALSTACK_ENDPOINT", "true")],

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 import berg
 from berg.cli import main
-from berg.downloads import pace
+from berg.downloads import find_interrupted, pace
 from downloads_fixture import (
     OBJECTS,
     OF_SUBJECT_1,
@@ -113,13 +113,14 @@ def test_stopped_it_ends_at_once_and_says_how_to_go_on(proxy, berg_dir, number):
 
 
 def test_of_two_processes_one_fetches_and_the_other_waits(proxy, berg_dir):
-    proxy.bytes_per_second = 1e6
+    proxy.bytes_per_second = 20_000  # until the second has seen the first
     first = start(berg_dir, "--quiet")
     wait_for_bytes(proxy, first, 10_000)
     second = start(berg_dir, "--quiet")
+    assert f"waiting: process {first.pid} on" in second.stderr.readline()
+    proxy.bytes_per_second = None
     ended = [process.communicate(timeout=PATIENCE) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), ended
-    assert f"waiting: process {first.pid} on" in ended[1][1]
     assert found(berg_dir) == whole(OF_SUBJECT_1)
     for key in OF_SUBJECT_1:
         assert proxy.sent(key) == len(OBJECTS[key])
@@ -169,7 +170,9 @@ def test_two_hundred_faults_end_in_good_files_or_clear_errors(proxy, tmp_path, m
         if result.exit_code == 0:
             outcomes["complete"] += 1
             assert {WEIGHTS, METADATA} <= have.keys()
-            assert leftovers(berg_dir) == []
+            # Of a plot, where the listing was refused this time, and plots are left out.
+            unfinished = {each.target.relative_to(berg_dir) for each in find_interrupted(berg_dir)}
+            assert unfinished.isdisjoint(map(Path, have))
             n_folders += 1  # else the next attempt goes on with the same
         else:
             outcomes[result.output.partition("Error: ")[2].split("\n")[0].split(" ", 1)[1]] += 1

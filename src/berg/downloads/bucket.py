@@ -49,6 +49,10 @@ class ReplacedError(DownloadError):
     """The object is another one than when the download began."""
 
 
+class NotS3Error(DownloadError):
+    """The answer is none that S3 gives to such a question."""
+
+
 class Bucket:
     """A bucket that everybody may read.
 
@@ -147,7 +151,9 @@ class Bucket:
     def _uploaded_part_bytes(self, key: str, n_bytes: int, n_parts: int) -> int | None:
         """Return the size of the parts that an object was uploaded in, if it is one for all.
 
-        None as well where the server does not tell it: then the ETag cannot be computed.
+        None as well where the server does not know the question: then the ETag cannot be computed.
+        One that refuses the object now, having told of it before, is not taken for such a server:
+        what is not compared may be wrong.
         """
 
         def ask(number: int) -> int:
@@ -159,9 +165,7 @@ class Bucket:
 
         try:
             size, last = ask(1), ask(n_parts)
-        except TransientError:
-            raise
-        except DownloadError as err:
+        except NotS3Error as err:
             logger.info("%s: the size of its parts is unknown: %s", self.url(key), err)
             return None
         is_one = size > 0 and 0 < last <= size and (n_parts - 1) * size + last == n_bytes
@@ -326,8 +330,8 @@ class Bucket:
             )
         return self._not_s3(got)
 
-    def _not_s3(self, got: str) -> DownloadError:
-        return DownloadError(
+    def _not_s3(self, got: str) -> NotS3Error:
+        return NotS3Error(
             f"{self.endpoint_url} does not answer as S3 does",
             got=got,
             accepted="AWS S3, or a mirror that speaks its protocol",
