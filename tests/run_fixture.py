@@ -17,8 +17,9 @@ from PIL import Image
 
 import store_fixture  # noqa: F401 - starts Zarr's event loop while sockets may be opened
 from berg import loading
-from berg.alexnet import AlexNet, load_alexnet
+from berg.alexnet import AlexNet
 from berg.metadata import save_metadata
+from berg.networks import load_network
 from berg.weights import save_npy
 from conftest import TinyModel, tiny_card
 
@@ -88,9 +89,9 @@ def environment(berg_dir: Path) -> dict[str, str]:
 
 def share_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load the network once for all tests: each time its fingerprint is computed."""
-    monkeypatch.setattr(loading, "load_alexnet", _load_alexnet)
+    monkeypatch.setattr(loading, "load_network", _load_network)
 
 
 @cache
-def _load_alexnet(device: torch.device) -> AlexNet:
-    return load_alexnet(device)
+def _load_network(device: torch.device, precision: str) -> AlexNet:
+    return load_network(device, precision)

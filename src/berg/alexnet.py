@@ -88,7 +88,7 @@ LAYERS = (
     Layer("classifier.6", (1000,)),  # fc8
 )
 _NODES = {layer.node for layer in LAYERS}
-_N_CONVOLUTIONAL = sum(len(layer.shape) == 3 for layer in LAYERS)
+N_CONVOLUTIONAL = sum(len(layer.shape) == 3 for layer in LAYERS)
 N_FEATURES = sum(layer.n_features for layer in LAYERS)  # 205,672
 
 
@@ -145,6 +145,21 @@ class AlexNet(nn.Module):
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.features.to(memory_format=self._memory_format)  # type: ignore[call-overload]
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in, whatever the images are in."""
+        return self.get_parameter("features.0.weight").dtype
+
+    @property
+    def precision(self) -> str:
+        """Name of `dtype`: "float32" or "bfloat16"."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def engine(self) -> str:
+        """What computes, in words."""
+        return f"PyTorch's convolutions in {self.precision}"
+
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Return the activations of the eight layers.
 
@@ -158,24 +173,33 @@ class AlexNet(nn.Module):
         list of torch.Tensor of float32
             One tensor a layer, of shape (n_images, *layer.shape), in the order of `LAYERS`.
         """
-        n_images = len(images)
-        chunk = _CHUNK if images.device.type == "cpu" else max(n_images, 1)
         layers = [
             torch.empty(
-                (n_images, *layer.shape),
+                (len(images), *layer.shape),
                 dtype=images.dtype,
                 device=images.device,
                 memory_format=self._memory_format,
             )
-            for layer in LAYERS[:_N_CONVOLUTIONAL]
+            for layer in LAYERS[:N_CONVOLUTIONAL]
         ]
-        for start in range(0, n_images, chunk):
+        self._convolve(images, layers)
+        return layers + self._classify(layers[-1])
+
+    def _convolve(self, images: torch.Tensor, layers: list[torch.Tensor]) -> None:
+        """Compute the convolutional layers' activations into the caller's tensors."""
+        chunk = _CHUNK if images.device.type == "cpu" else max(len(images), 1)
+        for start in range(0, len(images), chunk):
             part = slice(start, start + chunk)
-            given = images[part].contiguous(memory_format=self._memory_format)
+            given = images[part].to(self.dtype, memory_format=self._memory_format)
             activations = self._read("features", self.features, given)
             for layer, activation in zip(layers, activations, strict=True):
                 layer[part] = activation
-        return layers + self._read("classifier", self.classifier, layers[-1].flatten(1))
+
+    def _classify(self, pooled: torch.Tensor) -> list[torch.Tensor]:
+        """Return the fully connected layers' activations."""
+        given = pooled.flatten(1).to(self.dtype)
+        read = self._read("classifier", self.classifier, given)
+        return [activation.to(pooled.dtype) for activation in read]
 
     def _read(self, name: str, stage: nn.Module, activation: torch.Tensor) -> list[torch.Tensor]:
         """Send activations through the modules of a stage; return those of `LAYERS`."""

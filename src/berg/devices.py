@@ -18,6 +18,7 @@ from berg.errors import (
 )
 
 NAMES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("float32", "bfloat16")
 _ACCEPTED = "auto, cpu, cuda (or cuda:0, cuda:1, ...) and mps"
 
 
@@ -59,6 +60,32 @@ def pick_device(name: object) -> torch.device:
             do="use device='auto' or 'cpu'; MPS needs a Mac with an Apple GPU",
         )
     return torch.device(name)
+
+
+def check_precision(name: object) -> str:
+    """Return the name of a precision in which the network may compute.
+
+    Raises
+    ------
+    InvalidParameterTypeError, InvalidParameterError
+        If it is not one of float32 and bfloat16.
+    """
+    if not isinstance(name, str):
+        raise InvalidParameterTypeError(
+            "precision is not a name",
+            got=f"{type(name).__name__}: {name!r}",
+            accepted=", ".join(PRECISIONS),
+            do='leave precision out for "float32"',
+        )
+    if name not in PRECISIONS:
+        raise InvalidParameterError(
+            f"there is no precision {name!r}.{did_you_mean(name, PRECISIONS)}",
+            got=f"precision={name!r}",
+            accepted=", ".join(PRECISIONS),
+            do='leave precision out for "float32"; "bfloat16" is faster on some processors and on '
+            "GPUs, and less exact",
+        )
+    return name
 
 
 def _check_cuda(name: str, index: int) -> None:

@@ -8,19 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from berg.alexnet import AlexNet, load_alexnet
+from berg.alexnet import AlexNet
 from berg.converted import WeightsSource, load_weights
-from berg.devices import pick_device
+from berg.devices import check_precision, pick_device
 from berg.encoder import LinearEncoder
 from berg.installed import InstalledSubject
 from berg.model import EncodingModel
+from berg.networks import load_network
 from berg.responses import Readout
 from berg.selection import Selection, select_vertices
 from berg.weights import EncoderWeights
 
 
 def load_models(
-    found: Sequence[InstalledSubject], device: object, selection: Mapping[str, Any] | None
+    found: Sequence[InstalledSubject],
+    device: object,
+    selection: Mapping[str, Any] | None,
+    precision: object = "float32",
 ) -> list[EncodingModel]:
     """Load the models of subjects on one network.
 
@@ -30,6 +34,8 @@ def load_models(
     device : str
     selection : mapping or None
         As `berg.BERG.get_encoding_model` takes it.
+    precision : {"float32", "bfloat16"}
+        Of the network.
 
     Returns
     -------
@@ -41,23 +47,25 @@ def load_models(
     BERGError
         As `berg.BERG.get_encoding_model`.
     """
-    target = pick_device(device)
+    target, numbers = pick_device(device), check_precision(precision)
     # Of all subjects before any is loaded, so that a misspelt region is told at once.
     chosen = [select_vertices(selection, installed.regions) for installed in found]
-    network = load_alexnet(target)
+    network = load_network(target, numbers)
     return [
         _load_model(installed, vertices, target, network)
         for installed, vertices in zip(found, chosen, strict=True)
     ]
 
 
-def load_projections(found: Sequence[InstalledSubject], device: object) -> list[EncodingModel]:
+def load_projections(
+    found: Sequence[InstalledSubject], device: object, precision: object = "float32"
+) -> list[EncodingModel]:
     """Load the models of subjects with no vertex selected: they give scores alone.
 
     Parameters
     ----------
     found : sequence of InstalledSubject
-    device : str
+    device, precision : str
 
     Returns
     -------
@@ -68,8 +76,8 @@ def load_projections(found: Sequence[InstalledSubject], device: object) -> list[
     BERGError
         As `load_models`.
     """
-    target = pick_device(device)
-    network = load_alexnet(target)
+    target, numbers = pick_device(device), check_precision(precision)
+    network = load_network(target, numbers)
     nothing = Selection(np.arange(0), np.arange(0))
     return [_load_model(installed, nothing, target, network) for installed in found]
 

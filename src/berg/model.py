@@ -82,6 +82,7 @@ class EncodingModel(BaseModelInterface):
         self._loaded: _Parts | None = _Parts(network, encoder, readout)
         self._load_metadata = load_metadata
         self.device = encoder.device
+        self.precision = network.precision
 
     @property
     def model_id(self) -> str:
@@ -376,12 +377,13 @@ class EncodingModel(BaseModelInterface):
         -------
         dict
             Plain strings, numbers and lists: model, subject, regions, fingerprints of
-            weights and network, whether the subject is simulated, device, versions.
+            weights and network, whether the subject is simulated, device, precision and engine of
+            the network, versions.
 
         Raises
         ------
         ModelLoadError
-            If the weights' file was replaced since the model was loaded.
+            If the model was cleaned up, or the weights' file was replaced since it was loaded.
         """
         return {
             "model_id": self.model_id,
@@ -393,6 +395,8 @@ class EncodingModel(BaseModelInterface):
             "network_sha256": alexnet.FINGERPRINT,
             "simulated": self.is_simulated,
             "device": str(self.device),
+            "precision": self.precision,
+            "engine": self._parts().network.engine,
             "berg": berg.__version__,
             "torch": torch.__version__,
             "numpy": np.__version__,

@@ -35,7 +35,7 @@ class EncodingModels:
     Raises
     ------
     InvalidParameterError
-        If there is none, or they are on different devices.
+        If there is none, or they differ in device or precision.
 
     Examples
     --------
@@ -47,13 +47,13 @@ class EncodingModels:
     """
 
     def __init__(self, models: Sequence[EncodingModel]) -> None:
-        devices = {str(model.device) for model in models}
-        if len(devices) != 1:
+        kinds = {f"{model.device} in {model.precision}" for model in models}
+        if len(kinds) != 1:
             raise InvalidParameterError(
                 "models cannot be put together",
-                got=f"{len(models)} models on {', '.join(sorted(devices)) or 'no device'}",
-                accepted="one model or more, all on the same device",
-                do="load them with the same device=",
+                got=f"{len(models)} models on {', '.join(sorted(kinds)) or 'no device'}",
+                accepted="one model or more, all on the same device and in the same precision",
+                do="load them with the same device= and precision=",
             )
         self.models = tuple(models)
 

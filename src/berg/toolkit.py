@@ -98,6 +98,7 @@ class BERG:
         selection: dict[str, Any] | None = None,
         *,
         subject: int,
+        precision: str = "float32",
     ) -> EncodingModel:
         """Load an encoding model.
 
@@ -115,6 +116,9 @@ class BERG:
             vector of zeros leaves its hemisphere out.
         subject : int
             NSD subject, 1 to 8.
+        precision : {"float32", "bfloat16"}, default "float32"
+            Of the network; everything after it computes in float32. What bfloat16 gains and what
+            it costs is in ``docs/speed.md``.
 
         Returns
         -------
@@ -123,7 +127,7 @@ class BERG:
         Raises
         ------
         ModelNotFoundError, InvalidParameterError
-            If the model, the subject, the device or the selection is not accepted.
+            If the model, the subject, the device, the selection or the precision is not accepted.
         WeightsNotFoundError, MetadataNotFoundError
             If berg_dir lacks the files; the message says how to get them.
         ModelLoadError
@@ -137,7 +141,7 @@ class BERG:
         # What computes is imported only now, because it loads torch.
         from berg.loading import load_models
 
-        return load_models([installed], device, selection)[0]
+        return load_models([installed], device, selection, precision)[0]
 
     def get_encoding_models(
         self,
@@ -145,6 +149,8 @@ class BERG:
         subjects: Iterable[int],
         device: str = "auto",
         selection: dict[str, Any] | None = None,
+        *,
+        precision: str = "float32",
     ) -> EncodingModels:
         """Load the encoding models of several subjects, which share one network.
 
@@ -156,7 +162,7 @@ class BERG:
         model_id : str
         subjects : iterable of int
             NSD subjects, 1 to 8.
-        device, selection
+        device, selection, precision
             As for `get_encoding_model`; a region is each subject's own.
 
         Returns
@@ -166,7 +172,7 @@ class BERG:
         Raises
         ------
         ModelNotFoundError, InvalidParameterError
-            If the model, a subject, the device or the selection is not accepted.
+            If the model, a subject, the device, the selection or the precision is not accepted.
         WeightsNotFoundError, MetadataNotFoundError
             If berg_dir lacks the files of a subject; the message says how to get them.
         ModelLoadError
@@ -178,10 +184,15 @@ class BERG:
         from berg.loading import load_models
         from berg.model_set import EncodingModels
 
-        return EncodingModels(load_models(found, device, selection))
+        return EncodingModels(load_models(found, device, selection, precision))
 
     def get_projections(
-        self, model_id: str, subjects: Iterable[int], device: str = "auto"
+        self,
+        model_id: str,
+        subjects: Iterable[int],
+        device: str = "auto",
+        *,
+        precision: str = "float32",
     ) -> EncodingModels:
         """Load models of several subjects for their scores alone, with no vertex selected.
 
@@ -189,7 +200,7 @@ class BERG:
 
         Parameters
         ----------
-        model_id, subjects, device
+        model_id, subjects, device, precision
             As for `get_encoding_models`.
 
         Returns
@@ -205,7 +216,7 @@ class BERG:
         from berg.loading import load_projections
         from berg.model_set import EncodingModels
 
-        return EncodingModels(load_projections(found, device))
+        return EncodingModels(load_projections(found, device, precision))
 
     def select_vertices(
         self, model_id: str, subject: int, selection: dict[str, Any] | None = None

@@ -67,6 +67,12 @@ _tell = partial(click.echo, err=True)
 @click.option("--dry-run", is_flag=True, help="Say what a store will take, and stop.")
 @device_option
 @click.option(
+    "--precision",
+    default="float32",
+    show_default=True,
+    help="Of the network: float32, or bfloat16, which is less exact.",
+)
+@click.option(
     "--skip-bad", is_flag=True, help="Go on past unreadable images; list them at the end."
 )
 @quiet_option
@@ -84,6 +90,7 @@ def encode(
     scheduler: str | None,
     dry_run: bool,
     device: str,
+    precision: str,
     skip_bad: bool,
     quiet: bool,
     berg_dir: Path | None,
@@ -97,6 +104,7 @@ def encode(
         "model_id": model_id,
         "rois": rois,
         "device": device,
+        "precision": precision,
         "skip_bad": skip_bad,
         "berg_dir": berg_dir,
         "show_progress": not quiet,
@@ -153,7 +161,7 @@ def store(path: Path) -> None:
         ("images", f"{summary.n_done_images:,} of {recipe.n_images:,} done"),
         ("chunks", f"{summary.n_done_chunks:,} of {recipe.n_chunks:,} done"),
         ("on disk", show_bytes(summary.n_bytes)),
-        ("made with", f"berg {recipe.berg_version}"),
+        ("made with", f"berg {recipe.berg_version}, {recipe.precision}"),
         ("unreadable", f"{len(summary.unreadable):,} image{'s'[: len(summary.unreadable) != 1]}"),
     ):
         click.echo(f"{title:<12}{value}")
@@ -169,6 +177,7 @@ def _encode_to_npz(
     model_id: str,
     rois: Sequence[str],
     device: str,
+    precision: str,
     skip_bad: bool,
     berg_dir: Path | None,
     show_progress: bool,
@@ -182,7 +191,9 @@ def _encode_to_npz(
     check_output_path(out)
     images = find_images(sources)
     selection = {"roi": list(rois)} if rois else None
-    model = BERG(berg_dir).get_encoding_model(model_id, device, selection, subject=subject)
+    model = BERG(berg_dir).get_encoding_model(
+        model_id, device, selection, subject=subject, precision=precision
+    )
     if model.is_simulated:
         click.secho(f"Subject {subject} is SIMULATED: not measured in a brain.", err=True)
     provenance = model.provenance()  # of the files as they are now

@@ -44,6 +44,7 @@ _SHOWN_PROVENANCE = {
     "weights_sha256": "SHA-256 of the weights",
     "network_sha256": "SHA-256 of the network",
     "device": "Computed on",
+    "precision": "Precision of the network",
 }
 _VERSIONS = ("berg", "torch", "numpy", "python")
 

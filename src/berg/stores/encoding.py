@@ -189,10 +189,14 @@ def load_models(recipe: Recipe, berg_dir: Path, device: str) -> EncodingModels:
         # That a region is empty was said when the recipe was made.
         warnings.simplefilter("ignore", BERGWarning)
         if recipe.dtype == "scores":
-            models = berg.get_projections(recipe.model_id, recipe.subjects, device)
+            models = berg.get_projections(
+                recipe.model_id, recipe.subjects, device, precision=recipe.precision
+            )
         else:
             selection = {"roi": list(recipe.rois)} if recipe.rois else None
-            models = berg.get_encoding_models(recipe.model_id, recipe.subjects, device, selection)
+            models = berg.get_encoding_models(
+                recipe.model_id, recipe.subjects, device, selection, precision=recipe.precision
+            )
     for model, recorded in zip(models, recipe.weights_sha256, strict=True):
         sha256 = model.source.fingerprint()
         if sha256 != recorded:

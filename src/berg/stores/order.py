@@ -23,7 +23,7 @@ from berg.toolkit import BERG
 logger = logging.getLogger(__name__)
 
 # Of a model's provenance, what is of one process that works on a store, and not of its content.
-_OF_A_PROCESS = ("device", "weights_file")
+_OF_A_PROCESS = ("device", "engine", "weights_file")
 _NAMES_LOOKED_AT = 1000  # for their length on average
 
 
@@ -149,6 +149,7 @@ def look_up(
     dtype: str = "scores",
     chunk_images: int | None = None,
     *,
+    precision: str = "float32",
     convert: bool = True,
     tell: Callable[[str], object] = logger.info,
 ) -> Order:
@@ -158,7 +159,7 @@ def look_up(
     ----------
     images : ImageCollection
     toolkit : BERG
-    model_id, subjects, rois, dtype, chunk_images
+    model_id, subjects, rois, dtype, chunk_images, precision
         As for `berg.stores.running.encode_to_store`.
     convert : bool
         Whether weights are converted where they are not, if berg_dir may be written to.
@@ -192,7 +193,7 @@ def look_up(
     for subject in numbers:  # of all, before those of one are converted
         toolkit.check_weights(model_id, subject)
     mapped = _convert(toolkit, model_id, numbers, tell) if convert else True
-    with toolkit.get_projections(model_id, numbers, "cpu") as models:
+    with toolkit.get_projections(model_id, numbers, "cpu", precision=precision) as models:
         recipe = Recipe(
             model_id=model_id,
             subjects=models.subjects,
@@ -204,6 +205,7 @@ def look_up(
             weights_sha256=tuple(model.source.fingerprint() for model in models),
             network_sha256=alexnet.FINGERPRINT,
             berg_version=berg.__version__,
+            precision=precision,
         )
         provenance = {model.subject: model.provenance() for model in models}
         n_features, n_components = models[0].card.n_features, models[0].n_components

@@ -43,6 +43,8 @@ class Recipe:
         Fingerprint of the network.
     berg_version : str
         Of the berg that makes the store.
+    precision : {"float32", "bfloat16"}
+        In which the network computes.
     format_version : int
         Of the store's layout on disk.
 
@@ -62,6 +64,7 @@ class Recipe:
     weights_sha256: tuple[str, ...]
     network_sha256: str
     berg_version: str
+    precision: str = "float32"
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
@@ -234,6 +237,7 @@ _PLAIN = {
     "n_images": "number of images",
     "chunk_images": "chunk",
     "berg_version": "version of berg",
+    "precision": "precision",
     "format_version": "format of the store",
 }
 _TUPLES = {"subjects": int, "rois": str, "weights_sha256": str}

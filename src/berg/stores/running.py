@@ -71,6 +71,7 @@ def encode_to_store(
     dtype: str = "scores",
     chunk_images: int | None = None,
     device: str = "auto",
+    precision: str = "float32",
     berg_dir: str | os.PathLike[str] | None = None,
     skip_bad: bool = False,
     n_workers: int | None = None,
@@ -103,6 +104,8 @@ def encode_to_store(
     device : str
         For the network: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``. Each worker of a scheduler
         decides on its own what ``"auto"`` is.
+    precision : {"float32", "bfloat16"}
+        Of the network.
     berg_dir : path-like, optional
         None takes ``$BERG_DIR`` or the platform's data directory.
     skip_bad : bool
@@ -163,6 +166,7 @@ def encode_to_store(
         rois,
         dtype,
         chunk_images,
+        precision=precision,
         convert=not dry_run,
         tell=tell,
     )
