@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,8 @@ class WeightsSource:
     path : Path
         ``weights_subject-XX.safetensors`` or ``.npy``.
     sha256 : str or None
-        Of the ``.npy``, where the converted file records it; else it is computed when asked
-        for, which takes about half a second.
+        Of the ``.npy``, where the converted file records it; else it is computed when first
+        asked for, which takes about half a second.
     simulated : bool or None
         Whether the converted file says that the subject is simulated; None if unknown.
     stat : tuple of int
@@ -87,7 +88,13 @@ class WeightsSource:
                 accepted="the file as it was",
                 do="load the model again",
             )
-        return sha256_of(self.path)
+        return _sha256_while(self.path, self.stat)
+
+
+@cache
+def _sha256_while(path: Path, stat: tuple[int, int]) -> str:
+    """Return the SHA-256 of a file, read once for as long as its size and time stay."""
+    return sha256_of(path)
 
 
 def load_weights(

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from berg.alexnet import LAYERS, Layer, channels_last
+from berg.transfers import read_out_elsewhere
 from berg.weights import EncoderWeights
 
 # Vertices whose responses are computed together on the CPU. The product of a block, 2 MB for
@@ -92,17 +93,25 @@ class LinearEncoder:
         """
         for out, (coef, intercept) in zip((lh, rh), self._regressions, strict=True):
             target = torch.from_numpy(out)
-            n_vertices = len(intercept)
-            block = _VERTEX_BLOCK if self.device.type == "cpu" else max(n_vertices, 1)
-            product = scores.new_empty(len(scores) * min(block, n_vertices))
-            for start in range(0, n_vertices, block):
-                part = slice(start, min(start + block, n_vertices))
-                given = product[: len(scores) * (part.stop - start)].view(len(scores), -1)
-                torch.mm(scores, coef[part].T, out=given)
-                if self.device.type == "cpu":
-                    torch.add(given, intercept[part], out=target[:, part])
-                else:
-                    target[:, part] = given.add_(intercept[part])
+            if self.device.type == "cpu":
+                _read_out_here(scores, coef, intercept, target)
+            elif self.device.type == "cuda":
+                read_out_elsewhere(scores, coef, intercept, target)
+            else:
+                target.copy_(torch.addmm(intercept, scores, coef.T))
+
+
+def _read_out_here(
+    scores: torch.Tensor, coef: torch.Tensor, intercept: torch.Tensor, out: torch.Tensor
+) -> None:
+    """Compute responses on the CPU, a block of vertices at a time."""
+    n_images, n_vertices = out.shape
+    product = torch.empty(n_images * min(_VERTEX_BLOCK, n_vertices))
+    for start in range(0, n_vertices, _VERTEX_BLOCK):
+        part = slice(start, min(start + _VERTEX_BLOCK, n_vertices))
+        block = product[: n_images * (part.stop - start)].view(n_images, part.stop - start)
+        torch.mm(scores, coef[part].T, out=block)
+        torch.add(block, intercept[part], out=out[:, part])
 
 
 def columns_channels_last(

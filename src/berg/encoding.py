@@ -54,7 +54,10 @@ def prepare_batches(images: np.ndarray, device: torch.device) -> Iterator[torch.
     """
     for start in range(0, len(images), BATCH_SIZE):
         batch = stimuli.as_uint8(images[start : start + BATCH_SIZE])
-        yield stimuli.resize_and_crop(batch.to(device))
+        on_cuda = device.type == "cuda"
+        if on_cuda:
+            batch = batch.pin_memory()  # or the copy waits for all that was asked of the GPU
+        yield stimuli.resize_and_crop(batch.to(device, non_blocking=on_cuda))
 
 
 def respond(

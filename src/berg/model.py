@@ -24,6 +24,7 @@ from berg.interfaces import BaseModelInterface
 from berg.metadata import is_simulated
 from berg.responses import Readout, Responses
 from berg.selection import Regions, Selection
+from berg.transfers import send_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -274,7 +275,13 @@ class EncodingModel(BaseModelInterface):
             If the model was cleaned up.
         """
         network = self._parts().network
-        return (network(stimuli.normalise(batch.to(self.device))) for batch in batches)
+        on_cuda = self.device.type == "cuda"
+        there: Iterator[torch.Tensor] = (
+            batch.to(self.device, non_blocking=on_cuda) for batch in batches
+        )
+        if on_cuda:
+            there = send_ahead(there, self.device)
+        return (network(stimuli.normalise(batch)) for batch in there)
 
     def scores(self, activations: Sequence[torch.Tensor]) -> torch.Tensor:
         """Project one batch of activations on the principal components.
