@@ -123,7 +123,7 @@ def noise(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
 
 @settings(deadline=None, max_examples=40)
 @given(
-    n_images=st.integers(1, 4),
+    n_images=st.integers(1, 9),
     shorter=st.integers(1, 500),
     aspect=st.floats(1, 4),
     portrait=st.booleans(),
@@ -147,6 +147,12 @@ def test_resize_is_one_naive_call_bit_for_bit(n_images, shorter, aspect, portrai
 )
 def test_every_size_is_resized_as_by_the_naive_call(height, width, threads):
     images = noise((2, 3, height, width))
+    assert torch.equal(stimuli.resize_and_crop(images), naive_resize(images))
+
+
+@pytest.mark.parametrize("n_images", [4, 9])
+def test_images_that_are_left_after_whole_chunks_are_resized(n_images, threads):
+    images = noise((n_images, 3, 425, 425))  # four go together
     assert torch.equal(stimuli.resize_and_crop(images), naive_resize(images))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from berg.errors import StimulusError, StimulusTypeError, warn
-from berg.resizing import resize, resize_each
+from berg.resizing import resize, resize_part
 
 RESIZED_SIDE = 256  # pixels of the shorter side after the resize
 NETWORK_SIDE = 224  # pixels of the centre crop that the network sees
@@ -126,7 +126,7 @@ def resize_and_crop(images: torch.Tensor) -> torch.Tensor:
         return images[..., *_centre(height, width)]
     size = int(RESIZED_SIDE * height / shorter), int(RESIZED_SIDE * width / shorter)
     if images.device.type == "cpu":
-        return resize_each(images, size, _centre(*size))
+        return resize_part(images, size, _centre(*size))
     return resize(images.float(), size)[..., *_centre(*size)].round().to(torch.uint8)
 
 
