@@ -71,6 +71,13 @@ class Reference:
 
 def transform(images: torch.Tensor) -> torch.Tensor:
     """What torchvision's AlexNet preset does to a uint8 tensor."""
+    mean = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
+    std = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
+    return (naive_resize(images).float().div(255) - mean) / std
+
+
+def naive_resize(images: torch.Tensor) -> torch.Tensor:
+    """Resize all uint8 images in one call, and cut their central 224×224."""
     shorter = min(images.shape[-2:])
     if shorter != 256:
         size = [int(256 * side / shorter) for side in images.shape[-2:]]
@@ -79,10 +86,7 @@ def transform(images: torch.Tensor) -> torch.Tensor:
         )
         images = images.round().to(torch.uint8)
     top, left = (round((side - 224) / 2) for side in images.shape[-2:])
-    images = images[..., top : top + 224, left : left + 224].float().div(255)
-    mean = torch.tensor((0.485, 0.456, 0.406)).view(3, 1, 1)
-    std = torch.tensor((0.229, 0.224, 0.225)).view(3, 1, 1)
-    return (images - mean) / std
+    return images[..., top : top + 224, left : left + 224]
 
 
 def extract_features(network: nn.Module, images: torch.Tensor) -> np.ndarray:

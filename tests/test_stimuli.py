@@ -108,19 +108,91 @@ def test_small_images_are_taken_with_one_warning():
     assert len(caught) == 1
 
 
-@settings(deadline=None, max_examples=25)
+@pytest.fixture(params=[1, 2], ids=["1 thread", "2 threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def noise(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+@settings(deadline=None, max_examples=40)
 @given(
-    n_images=st.integers(1, 23),
-    height=st.integers(60, 500),
-    width=st.integers(60, 500),
+    n_images=st.integers(1, 9),
+    shorter=st.integers(1, 500),
+    aspect=st.floats(1, 4),
+    portrait=st.booleans(),
+    n_levels=st.sampled_from([2, 3, 5, 256]),  # few grey levels meet halfway between two
     seed=st.integers(0, 2**32 - 1),
 )
-def test_resize_in_chunks_is_the_naive_resize_bit_for_bit(n_images, height, width, seed):
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(
-        0, 256, (n_images, 3, height, width), dtype=torch.uint8, generator=generator
-    )
+def test_resize_is_one_naive_call_bit_for_bit(n_images, shorter, aspect, portrait, n_levels, seed):
+    sides = (shorter, int(shorter * aspect))
+    images = noise((n_images, 3, *(sides[::-1] if portrait else sides)), seed)
+    images = images // (256 // n_levels) * (255 // (n_levels - 1))
     assert torch.equal(stimuli.resize_and_crop(images), naive_resize(images))
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [
+        *[(1, 1), (1, 30), (30, 1), (2, 3), (64, 64), (224, 224), (255, 257), (257, 257)],
+        *[(300, 256), (384, 512), (425, 425), (512, 512), (480, 640), (640, 427), (1360, 714)],
+        *[(714, 1360), (2000, 1999), (1024, 1024)],
+    ],
+)
+def test_every_size_is_resized_as_by_the_naive_call(height, width, threads):
+    images = noise((2, 3, height, width))
+    assert torch.equal(stimuli.resize_and_crop(images), naive_resize(images))
+
+
+@pytest.mark.parametrize("n_images", [4, 9])
+def test_images_that_are_left_after_whole_chunks_are_resized(n_images, threads):
+    images = noise((n_images, 3, 425, 425))  # four go together
+    assert torch.equal(stimuli.resize_and_crop(images), naive_resize(images))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda images: images.transpose(2, 3),
+        lambda images: images[..., 1::2, :-3],
+        lambda images: images[::2],
+        lambda images: images[:1].expand(3, -1, -1, -1),
+        lambda images: images.contiguous(memory_format=torch.channels_last),
+    ],
+)
+def test_views_are_resized_as_what_they_show(view):
+    images = view(noise((3, 3, 330, 411)))
+    expected = naive_resize(images.contiguous())
+    assert torch.equal(stimuli.resize_and_crop(images), expected)
+
+
+@pytest.mark.parametrize("side", [1, 100, 256, 425])
+def test_no_images_are_resized_to_none(side):
+    resized = stimuli.resize_and_crop(noise((0, 3, side, side)))
+    assert resized.shape == (0, 3, 224, 224)
+    assert resized.dtype == torch.uint8
+
+
+def test_images_are_left_as_they_were():
+    images = noise((3, 3, 256, 256))
+    before = images.clone()
+    stimuli.preprocess(images)
+    stimuli.preprocess(images[..., :200])
+    assert torch.equal(images, before)
+
+
+def test_only_what_needs_it_is_copied(rng):
+    images = rng.integers(0, 256, (2, 3, 230, 230), dtype=np.uint8)
+    assert np.shares_memory(stimuli.as_uint8(images).numpy(), images)
+    read_only = images.copy()
+    read_only.flags.writeable = False
+    assert not np.shares_memory(stimuli.as_uint8(read_only).numpy(), read_only)
 
 
 def test_side_of_256_is_only_cropped(rng):
@@ -148,6 +220,13 @@ def test_normalise_by_hand():
     assert normalised.dtype == torch.float32
     # float32 rounding of numbers up to 3
     np.testing.assert_allclose(normalised[0, :, 5, 7], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_images", [0, 1, 9])
+def test_normalise_is_the_naive_arithmetic_bit_for_bit(n_images):
+    images = noise((n_images, 3, 300, 256)).transpose(2, 3)
+    mean, std = (torch.tensor(of).view(3, 1, 1) for of in (stimuli.MEAN, stimuli.STD))
+    assert torch.equal(stimuli.normalise(images), (images.float() / 255 - mean) / std)
 
 
 def test_the_network_input_is_stored_channels_last():

@@ -29,6 +29,7 @@ from berg.atomic import replace_atomically
 from berg.errors import ModelLoadError, ResourceError, warn
 from berg.layout import cached_network
 from berg.locks import hold
+from berg.stimuli import normalise
 
 logger = logging.getLogger(__name__)
 
@@ -165,8 +166,9 @@ class AlexNet(nn.Module):
 
         Parameters
         ----------
-        images : torch.Tensor of float32, shape (n_images, 3, 224, 224)
-            Preprocessed images.
+        images : torch.Tensor of uint8 or float32, shape (n_images, 3, 224, 224)
+            Resized and cropped, or preprocessed altogether. Pixels are normalised a few images at
+            a time, in memory that stays in the processor's cache.
 
         Returns
         -------
@@ -176,7 +178,7 @@ class AlexNet(nn.Module):
         layers = [
             torch.empty(
                 (len(images), *layer.shape),
-                dtype=images.dtype,
+                dtype=torch.float32,
                 device=images.device,
                 memory_format=self._memory_format,
             )
@@ -190,7 +192,8 @@ class AlexNet(nn.Module):
         chunk = _CHUNK if images.device.type == "cpu" else max(len(images), 1)
         for start in range(0, len(images), chunk):
             part = slice(start, start + chunk)
-            given = images[part].to(self.dtype, memory_format=self._memory_format)
+            given = preprocessed(images[part])
+            given = given.to(self.dtype, memory_format=self._memory_format)
             activations = self._read("features", self.features, given)
             for layer, activation in zip(layers, activations, strict=True):
                 layer[part] = activation
@@ -209,6 +212,11 @@ class AlexNet(nn.Module):
             if f"{name}.{number}" in _NODES:
                 layers.append(activation)
         return layers
+
+
+def preprocessed(images: torch.Tensor) -> torch.Tensor:
+    """Normalise pixels; give images that are floats already as they are."""
+    return normalise(images) if images.dtype == torch.uint8 else images
 
 
 def flatten_features(layers: list[torch.Tensor]) -> torch.Tensor:

@@ -281,7 +281,7 @@ class EncodingModel(BaseModelInterface):
         )
         if on_cuda:
             there = send_ahead(there, self.device)
-        return (network(stimuli.normalise(batch)) for batch in there)
+        return (network(batch) for batch in there)
 
     def scores(self, activations: Sequence[torch.Tensor]) -> torch.Tensor:
         """Project one batch of activations on the principal components.

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 
-from berg.alexnet import AlexNet, load_parameters
+from berg.alexnet import AlexNet, load_parameters, preprocessed
 from berg.spectral import SpectralConv2d, Workspace
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class SpectralAlexNet(AlexNet):
         weight, bias = self._weights("features.0")
         for start in range(0, len(images), _FIRST_CHUNK):
             part = slice(start, start + _FIRST_CHUNK)
-            given = images[part].contiguous(memory_format=torch.channels_last)
+            given = preprocessed(images[part]).contiguous(memory_format=torch.channels_last)
             convolved = F.conv2d(given, weight, bias, stride=4, padding=2)
             pooled = F.max_pool2d(convolved, kernel_size=3, stride=2)
             torch.clamp_min(pooled, 0, out=layer[part])  # after the pool: the same numbers, fewer

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from berg.errors import StimulusError, StimulusTypeError, warn
+from berg.resizing import resize, resize_part
 
 RESIZED_SIDE = 256  # pixels of the shorter side after the resize
 NETWORK_SIDE = 224  # pixels of the centre crop that the network sees
@@ -23,11 +24,9 @@ ACCEPTED = (
     "an integer numpy array of shape (n_images, 3, height, width), "
     "height = width, values in 0-255 (any integer dtype)"
 )
-# The float copy of one chunk stays in the processor's cache: on 425 px images chunks of 10
-# take 1.65 ms an image where the whole batch at once takes 2.8, and each image comes out
-# the same, bit for bit.
-_RESIZE_CHUNK = 10
-_NORMALISE_CHUNK = 4  # for the same reason: 0.25 ms an image against 0.57 (two cores)
+# The floats of one chunk stay in the processor's cache. Most of what is left is the memory of the
+# result, which the system gives page by page: 0.17 of 0.26 ms an image (two cores).
+_NORMALISE_CHUNK = 4
 _RANGE_CHUNK = 256  # images whose extrema are looked at together
 
 
@@ -85,14 +84,21 @@ def check_stimulus(stimulus: object) -> np.ndarray:
 
 
 def as_uint8(images: np.ndarray) -> torch.Tensor:
-    """Copy checked images into a contiguous uint8 tensor of the same shape.
+    """Give checked images as a contiguous uint8 tensor of the same shape.
 
     Parameters
     ----------
     images : numpy.ndarray of int, shape (n_images, 3, height, width)
         Values in 0-255. Views of any stride, byte order and read-only arrays included.
+
+    Returns
+    -------
+    torch.Tensor of uint8, shape (n_images, 3, height, width)
+        Not to be written to: it lies on the array's own memory where that is possible, because
+        a copy takes 0.05 ms an image of 425 px.
     """
-    return torch.from_numpy(np.array(images, dtype=np.uint8, order="C", copy=True))
+    # PyTorch warns of arrays that are read-only, so they are copied.
+    return torch.from_numpy(np.require(images, np.uint8, ["C_CONTIGUOUS", "WRITEABLE"]))
 
 
 def resize_and_crop(images: torch.Tensor) -> torch.Tensor:
@@ -114,14 +120,14 @@ def resize_and_crop(images: torch.Tensor) -> torch.Tensor:
     """
     height, width = images.shape[-2:]
     shorter = min(height, width)
-    if shorter != RESIZED_SIDE and len(images):
-        size = [int(RESIZED_SIDE * side / shorter) for side in (height, width)]
-        chunk = _RESIZE_CHUNK if images.device.type == "cpu" else len(images)
-        images = torch.cat(
-            [_crop(_resize(part, size)).to(torch.uint8) for part in torch.split(images, chunk)]
-        )
-        return images
-    return _crop(images)
+    if not len(images):
+        return images.new_empty((0, 3, NETWORK_SIDE, NETWORK_SIDE))
+    if shorter == RESIZED_SIDE:
+        return images[..., *_centre(height, width)]
+    size = int(RESIZED_SIDE * height / shorter), int(RESIZED_SIDE * width / shorter)
+    if images.device.type == "cpu":
+        return resize_part(images, size, _centre(*size))
+    return resize(images.float(), size)[..., *_centre(*size)].round().to(torch.uint8)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
@@ -136,18 +142,24 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
     torch.Tensor of float32, shape (n_images, 3, 224, 224)
         Stored channels last, which the convolutions run fastest on.
     """
-    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(3, 1, 1)
+    n_channels, _, width = images.shape[1:]
     normalised = torch.empty(
         images.shape,
         dtype=torch.float32,
         device=images.device,
         memory_format=torch.channels_last,
     )
+    # As they lie in memory: rows of pixels, of three numbers each.
+    rows = normalised.permute(0, 2, 3, 1).flatten(2)
+    mean, std = (torch.tensor(of, device=images.device).repeat(width) for of in (MEAN, STD))
     chunk = _NORMALISE_CHUNK if images.device.type == "cpu" else max(len(images), 1)
     for start in range(0, len(images), chunk):
         part = slice(start, start + chunk)
-        normalised[part] = images[part].float().div_(255).sub_(mean).div_(std)
+        # One channel at a time, so that the copy runs along the rows: all at once it goes in
+        # steps of three numbers, and all takes 0.16 ms of one core an image in place of 0.12.
+        for channel in range(n_channels):
+            normalised[part, channel] = images[part, channel]
+        rows[part].div_(255).sub_(mean).div_(std)
     return normalised
 
 
@@ -201,16 +213,10 @@ def preprocess(images: torch.Tensor) -> torch.Tensor:
     return normalise(resize_and_crop(images))
 
 
-def _resize(images: torch.Tensor, size: list[int]) -> torch.Tensor:
-    resized = torch.nn.functional.interpolate(
-        images.float(), size=size, mode="bilinear", align_corners=False, antialias=True
-    )
-    return resized.round_()
-
-
-def _crop(images: torch.Tensor) -> torch.Tensor:
-    top, left = (round((side - NETWORK_SIDE) / 2) for side in images.shape[-2:])
-    return images[..., top : top + NETWORK_SIDE, left : left + NETWORK_SIDE]
+def _centre(height: int, width: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the central 224×224 pixels."""
+    top, left = (round((side - NETWORK_SIDE) / 2) for side in (height, width))
+    return slice(top, top + NETWORK_SIDE), slice(left, left + NETWORK_SIDE)
 
 
 def _how_to_make_an_array(stimulus: object) -> str:
