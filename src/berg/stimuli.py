@@ -112,16 +112,51 @@ def resize_and_crop(images: torch.Tensor) -> torch.Tensor:
     torch.Tensor of uint8, shape (n_images, 3, 224, 224)
         On the device of `images`.
     """
-    height, width = images.shape[-2:]
-    shorter = min(height, width)
-    if shorter != RESIZED_SIDE and len(images):
-        size = [int(RESIZED_SIDE * side / shorter) for side in (height, width)]
+    if min(images.shape[-2:]) != RESIZED_SIDE and len(images):
         chunk = _RESIZE_CHUNK if images.device.type == "cpu" else len(images)
-        images = torch.cat(
-            [_crop(_resize(part, size)).to(torch.uint8) for part in torch.split(images, chunk)]
+        return torch.cat(
+            [
+                crop(resize(part.float()).round_()).to(torch.uint8)
+                for part in torch.split(images, chunk)
+            ]
         )
-        return images
-    return _crop(images)
+    return crop(images)
+
+
+def resize(images: torch.Tensor) -> torch.Tensor:
+    """Resize the shorter side to 256 pixels by antialiased bilinear interpolation.
+
+    Nothing is rounded, and gradients pass.
+
+    Parameters
+    ----------
+    images : torch.Tensor of floating dtype, shape (n_images, 3, height, width)
+
+    Returns
+    -------
+    torch.Tensor of the same dtype, shape (n_images, 3, resized_height, resized_width)
+    """
+    height, width = images.shape[-2:]
+    size = [int(RESIZED_SIDE * side / min(height, width)) for side in (height, width)]
+    return torch.nn.functional.interpolate(
+        images, size=size, mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+def crop(images: torch.Tensor) -> torch.Tensor:
+    """Cut the central 224×224 pixels out of larger images.
+
+    Parameters
+    ----------
+    images : torch.Tensor, shape (n_images, 3, height, width)
+
+    Returns
+    -------
+    torch.Tensor, shape (n_images, 3, 224, 224)
+        A view.
+    """
+    top, left = (round((side - NETWORK_SIDE) / 2) for side in images.shape[-2:])
+    return images[..., top : top + NETWORK_SIDE, left : left + NETWORK_SIDE]
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
@@ -199,18 +234,6 @@ def preprocess(images: torch.Tensor) -> torch.Tensor:
     torch.Size([2, 3, 224, 224])
     """
     return normalise(resize_and_crop(images))
-
-
-def _resize(images: torch.Tensor, size: list[int]) -> torch.Tensor:
-    resized = torch.nn.functional.interpolate(
-        images.float(), size=size, mode="bilinear", align_corners=False, antialias=True
-    )
-    return resized.round_()
-
-
-def _crop(images: torch.Tensor) -> torch.Tensor:
-    top, left = (round((side - NETWORK_SIDE) / 2) for side in images.shape[-2:])
-    return images[..., top : top + NETWORK_SIDE, left : left + NETWORK_SIDE]
 
 
 def _how_to_make_an_array(stimulus: object) -> str:
