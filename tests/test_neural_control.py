@@ -7,25 +7,37 @@ import pytest
 from examples import neural_control
 from PIL import Image
 
-from berg import BERG
-from conftest import MODEL_ID, ROIS
+from berg import BERG, catalog
+from berg.metadata import save_metadata
+from berg.weights import save_npy
+from conftest import MODEL_ID, ROIS, tiny_card
 
 UP, DOWN = "V1v", "OWFA"
 
 
-@pytest.fixture(autouse=True)
-def _few_photographs(monkeypatch):
-    monkeypatch.setattr(neural_control, "N_PHOTOGRAPHS", 16)  # 1 s a test, of 6
+@pytest.fixture(scope="module")
+def berg_dir(tmp_path_factory, cache_dir, tiny_parts, tiny_metadata):
+    """As the fixture `tiny` makes it, but once."""
+    folder = tmp_path_factory.mktemp("tiny")
+    card = tiny_card()
+    files = card.files(folder)
+    save_npy(files.weights_npy(1), *tiny_parts)
+    save_metadata(files.metadata(1), tiny_metadata)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERG_CACHE_DIR", str(cache_dir))
+        patch.setattr(catalog, "load_cards", lambda: {MODEL_ID: card})
+        patch.setattr(neural_control, "N_PHOTOGRAPHS", 16)
+        yield folder
 
 
-@pytest.fixture
-def control(tiny):
-    model = BERG(tiny.berg_dir).get_encoding_model(MODEL_ID, "cpu", {"roi": [UP, DOWN]}, subject=1)
+@pytest.fixture(scope="module")
+def control(berg_dir):
+    model = BERG(berg_dir).get_encoding_model(MODEL_ID, "cpu", {"roi": [UP, DOWN]}, subject=1)
     return neural_control.synthesise(model, (UP, DOWN), steps=6, seed=0, reach=6)
 
 
-def test_the_8_bit_images_drive_the_regions_as_they_should(tiny, control):
-    berg = BERG(tiny.berg_dir)
+def test_the_8_bit_images_drive_the_regions_as_they_should(berg_dir, control):
+    berg = BERG(berg_dir)
     whole = berg.get_encoding_model(MODEL_ID, "cpu", subject=1)
     lh, rh = berg.encode(whole, control.images, show_progress=False)
     up, down = (
@@ -68,10 +80,10 @@ def test_it_says_when_a_region_did_not_move_as_it_should(control):
             neural_control.verify(replace(control, means=means))
 
 
-def test_it_prints_the_responses_and_writes_a_picture(tiny, tmp_path, capsys):
+def test_it_prints_the_responses_and_writes_a_picture(berg_dir, tmp_path, capsys):
     out = tmp_path / "control.png"
     options = ["--up", UP, "--down", DOWN, "--steps", "4"]
-    neural_control.main([*options, "--berg-dir", str(tiny.berg_dir), "--out", str(out)])
+    neural_control.main([*options, "--berg-dir", str(berg_dir), "--out", str(out)])
     printed = capsys.readouterr().out.splitlines()
     assert printed[2].split() == [UP, DOWN]
     assert [line.split("  ")[0] for line in printed[3:6]] == [
