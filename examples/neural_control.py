@@ -2,7 +2,7 @@
 
 From one noise image, two are made: one that drives the first region up and the second down, and
 its mirror. Gradients of the responses come from ``model.as_torch()``; what the final 8-bit images
-do is told by ``berg.encode``, as of any image.
+do is told by encoding them, as any images.
 
     python examples/neural_control.py --up FFA-1 --down PPA
 
@@ -28,13 +28,21 @@ from berg import BERG
 from berg.demo import simulated_berg_dir
 from berg.model import EncodingModel
 from berg.plotting import save_figure
-from berg.plotting.figures import FAINT, INK, Heading, add_colour_bar, new_figure
+from berg.plotting.figures import INK, Heading, add_colour_bar, new_figure
+from berg.plotting.files import check_format
 from berg.selection import Selection
 from berg.simulation.natural_images import photograph_samples
 from berg.surface.fsaverage import n_vertices
 from berg.surface.outlines import Regions
 from berg.surface.painting import symmetric_scale
-from berg.surface.panel import Panel, add_axes, draw_cortex, draw_regions, height_over_width
+from berg.surface.panel import (
+    Panel,
+    add_axes,
+    draw_cortex,
+    draw_regions,
+    height_over_width,
+    name_panel,
+)
 from berg.surface.raster import VIEWS, View
 
 MODEL_ID = "fmri-nsd_fsaverage-alexnet_untrained"
@@ -62,7 +70,7 @@ class Control:
     images : uint8 array of shape (3, 3, SIDE, SIDE)
         Start, image and mirror.
     means : float array of shape (3, 2)
-        Mean response of each image in each region (z), by `berg.encode`.
+        Mean response of each image in each region (z), by encoding it.
     photographs : float array of shape (N_PHOTOGRAPHS, 2)
         The same of photographs.
     course : float array of shape (n_steps + 1, 2, 2)
@@ -178,7 +186,7 @@ def verify(control: Control) -> None:
     """Print the responses to the 8-bit images, and exit unless they moved as they should."""
     names = ("start", *image_names(control))
     width = max(map(len, names)) + 2
-    print("Mean in silico response (z units) to the 8-bit images, by berg.encode\n")
+    print("Mean in silico response (z units) to the 8-bit images, encoded as any\n")
     print(" " * width + "".join(f"{roi:>12}" for roi in control.rois))
     for name, row in zip(names, control.means, strict=True):
         print(f"{name:<{width}}" + "".join(f"{value:12.2f}" for value in row))
@@ -234,17 +242,7 @@ def draw(
             seen = draw_cortex(axes, hemi, view, maps[hemi][number], scale)
             panels.append(Panel(axes, hemi, seen, outlines.in_view(hemi, view, seen)))
             if number == 0:
-                name = f"{'left' if hemi == 'lh' else 'right'}, {view}"
-                axes.text(
-                    0.5,
-                    1.0,
-                    name,
-                    fontsize=7.5,
-                    color=FAINT,
-                    ha="center",
-                    va="bottom",
-                    transform=axes.transAxes,
-                )
+                name_panel(axes, hemi, view)
     if maps is not None:
         for n in range(0, len(panels), 2):  # the regions' names in each image's brains
             draw_regions(panels[n : n + 2])
@@ -335,10 +333,15 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if given.up == given.down:
         parser.error("--up and --down are the same region")
+    check_format(given.out.suffix.lower().removeprefix("."))  # not after the work
 
     berg = BERG(given.berg_dir or simulated_berg_dir())
     rois = (given.up, given.down)
     model = berg.get_encoding_model(MODEL_ID, "cpu", {"roi": list(rois)}, subject=given.subject)
+    regions = [model.regions.select(roi) for roi in rois]
+    for roi, region in zip(rois, regions, strict=True):
+        if not len(region.lh) + len(region.rh):
+            parser.error(f"subject {given.subject} has no {roi}")
     control = synthesise(model, rois, given.steps, given.seed, given.reach)
     verify(control)
     maps = None
@@ -347,7 +350,6 @@ def main(arguments: list[str] | None = None) -> None:
         maps = dict(
             zip(HEMIS, berg.encode(whole, control.images, show_progress=False), strict=True)
         )
-    regions = [model.regions.select(roi) for roi in rois]
     figure = draw(control, maps, regions, given.view, given.subject, bool(model.is_simulated))
     save_figure(figure, given.out, title="Images synthesised through a model of the brain")
     print(f"\nPicture: {given.out}")

@@ -8,6 +8,7 @@ from examples import neural_control
 from PIL import Image
 
 from berg import BERG, catalog
+from berg.errors import InvalidParameterError
 from berg.metadata import save_metadata
 from berg.weights import save_npy
 from conftest import MODEL_ID, ROIS, tiny_card
@@ -93,6 +94,18 @@ def test_it_prints_the_responses_and_writes_a_picture(berg_dir, tmp_path, capsys
     ]
     with Image.open(out) as picture:
         assert picture.width > 2000
+
+
+def test_a_region_that_the_subject_lacks_is_refused(berg_dir, capsys):
+    options = ["--up", UP, "--down", "mTL-bodies", "--berg-dir", str(berg_dir)]
+    with pytest.warns(match="mTL-bodies"), pytest.raises(SystemExit):
+        neural_control.main(options)
+    assert "subject 1 has no mTL-bodies" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_written_so_is_told_before_the_work(tmp_path):
+    with pytest.raises(InvalidParameterError, match="'jpg'"):
+        neural_control.main(["--berg-dir", str(tmp_path), "--out", "control.jpg"])
 
 
 def test_two_regions_are_needed(capsys):
