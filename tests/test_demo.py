@@ -12,6 +12,7 @@ import pytest
 import torch
 import xarray
 from click.testing import CliRunner
+from examples import neural_control
 from PIL import Image
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
@@ -315,6 +316,36 @@ def test_the_guides_examples_run_and_print_what_it_says(demo, tmp_path, monkeypa
     assert len(list(tmp_path.glob("maps/*.mgh"))) == 4
     with xarray.open_zarr(tmp_path / "responses.zarr", consolidated=False) as stored:
         assert dict(stored.response.sizes) == {"image": 40, "vertex": 20484}
+
+
+# --- the guide to neural control
+
+
+def test_the_guide_to_gradients_runs_and_prints_what_it_says(demo, capsys):
+    (code,) = blocks(section("docs/neural-control.md"), "python")
+    assert '"path/to/brain-encoding-response-generator"' in code
+    exec(code.replace("path/to/brain-encoding-response-generator", str(demo.berg_dir)), {})
+    assert capsys.readouterr().out.splitlines() == outputs(code)
+
+
+@pytest.mark.parametrize("side", [256, 300])
+def test_the_torch_module_agrees_with_encode_on_the_whole_surface(demo, side):
+    photographs = photograph_crops()[0][:2, :, :side, :side]
+    model = BERG(demo.berg_dir).get_encoding_model(MODEL_ID, "cpu", subject=1)
+    with torch.no_grad():
+        found = model.as_torch()(torch.from_numpy(photographs).float() / 255)
+    expected = model.generate_response(photographs, show_progress=False)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.numpy(), theirs, rtol=0, atol=1e-4)
+
+
+def test_the_example_of_neural_control_draws_the_cortex(demo, tmp_path, capsys):
+    out = tmp_path / "control.png"
+    options = ["--berg-dir", str(demo.berg_dir), "--steps", "5", "--out", str(out)]
+    neural_control.main([*options, "--up", "FFA-1", "--down", "PPA"])
+    assert "FFA-1 up, PPA down" in capsys.readouterr().out
+    with Image.open(out) as picture:
+        assert picture.height > 1500  # with brains under the images
 
 
 # --- the guide to reports

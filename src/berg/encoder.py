@@ -57,6 +57,23 @@ class LinearEncoder:
         """Number of scores of an image."""
         return len(self._offset)
 
+    @property
+    def projection(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Matrix (n_components, n_features) and offset (n_components,) of the scores, float32.
+
+        The features are channels last within each layer, as `berg.alexnet.channels_last` has
+        them. The tensors are the encoder's own, not copies: they must not be written to.
+        """
+        return self._projection, self._offset
+
+    @property
+    def regressions(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """Of each hemisphere, coefficients (n_vertices, n_components) and intercept (n_vertices,).
+
+        Float32, of the selected vertices, in z-scored units. They must not be written to.
+        """
+        return tuple(self._regressions)
+
     def scores(self, activations: Sequence[torch.Tensor]) -> torch.Tensor:
         """Project the layers' activations on the principal components.
 

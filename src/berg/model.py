@@ -17,9 +17,10 @@ import berg
 from berg import alexnet, stimuli
 from berg.catalog import ModelCard, describe_card
 from berg.converted import WeightsSource
+from berg.differentiable import DifferentiableEncoder
 from berg.encoder import LinearEncoder
 from berg.encoding import Float32s, HemisphereArrays, encode_lazily, prepare_batches, respond
-from berg.errors import BERGError, FileFormatError, ModelLoadError
+from berg.errors import BERGError, FileFormatError, InvalidParameterError, ModelLoadError
 from berg.interfaces import BaseModelInterface
 from berg.metadata import is_simulated
 from berg.responses import Readout, Responses
@@ -193,6 +194,48 @@ class EncodingModel(BaseModelInterface):
             lh, rh = responses.mean_over_images()
         """
         return encode_lazily([self], stimulus, names, show_progress)[0]
+
+    def as_torch(self, *, rounding: bool = True) -> DifferentiableEncoder:
+        """Return the model as a PyTorch module with gradients, on the same memory.
+
+        Parameters
+        ----------
+        rounding : bool, default True
+            Whether resized images are rounded to 8-bit grey levels, as `generate_response` does;
+            the gradient passes the rounding as if it were not there.
+
+        Returns
+        -------
+        DifferentiableEncoder
+            From floating images in 0-1, (n_images, 3, height, width), to responses (lh, rh) in
+            z-scored units, on the model's device. It keeps the weights in memory, also after
+            the model's `cleanup`.
+
+        Raises
+        ------
+        ModelLoadError
+            If the model was cleaned up.
+        InvalidParameterError
+            If its network is not in float32: gradients need the digits.
+
+        Examples
+        --------
+        ::
+
+            encoder = model.as_torch()
+            images = torch.rand(1, 3, 256, 256, requires_grad=True)
+            lh, rh = encoder(images)
+            (gradient,) = torch.autograd.grad(lh.mean(), images)
+        """
+        parts = self._parts()
+        if self.precision != "float32":
+            raise InvalidParameterError(
+                "the model's network is too coarse for gradients",
+                got=f"precision={self.precision!r}",
+                accepted="a model in float32",
+                do="load the model without precision=",
+            )
+        return DifferentiableEncoder(parts.network, parts.encoder, rounding=rounding)
 
     def encode_prepared(
         self,

@@ -1,7 +1,7 @@
 """The model's resize: antialiased bilinear interpolation in float32, rounded to grey levels.
 
-`resize` is one call of PyTorch. `resize_part` computes the same numbers on a CPU, bit for bit, and
-of the resized images only the part that is kept.
+`interpolate` is one call of PyTorch. `resize_part` computes the same numbers on a CPU, bit for bit,
+and of the resized images only the part that is kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 _CHUNK_BYTES = 8 << 20
 
 
-def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def interpolate(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Interpolate images; nothing is rounded.
 
     Parameters
@@ -58,7 +58,7 @@ def resize_part(
     Returns
     -------
     torch.Tensor of uint8, shape (n_images, n_channels, n_rows_kept, n_columns_kept)
-        ``resize(images.float(), size).round()[..., *kept]``, bit for bit.
+        ``interpolate(images.float(), size).round()[..., *kept]``, bit for bit.
     """
     n_images, n_channels, height, width = images.shape
     rows, columns = kept
@@ -75,8 +75,8 @@ def resize_part(
         part = images[start : start + together]
         n_part = len(part)
         given = pixels[:n_part].copy_(part[:, :, read])
-        narrowed[:n_part, :, read] = resize(given, (n_read, size[1]))[..., columns]
-        resized = resize(narrowed[:n_part], (size[0], n_columns))
+        narrowed[:n_part, :, read] = interpolate(given, (n_read, size[1]))[..., columns]
+        resized = interpolate(narrowed[:n_part], (size[0], n_columns))
         results[start : start + n_part] = resized[:, :, rows].round_()
     return results
 

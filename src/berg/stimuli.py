@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from berg.errors import StimulusError, StimulusTypeError, warn
-from berg.resizing import resize, resize_part
+from berg.resizing import interpolate, resize_part
 
 RESIZED_SIDE = 256  # pixels of the shorter side after the resize
 NETWORK_SIDE = 224  # pixels of the centre crop that the network sees
@@ -119,15 +119,45 @@ def resize_and_crop(images: torch.Tensor) -> torch.Tensor:
         On the device of `images`.
     """
     height, width = images.shape[-2:]
-    shorter = min(height, width)
     if not len(images):
         return images.new_empty((0, 3, NETWORK_SIDE, NETWORK_SIDE))
-    if shorter == RESIZED_SIDE:
-        return images[..., *_centre(height, width)]
-    size = int(RESIZED_SIDE * height / shorter), int(RESIZED_SIDE * width / shorter)
+    if min(height, width) == RESIZED_SIDE:
+        return crop(images)
     if images.device.type == "cpu":
+        size = _resized(height, width)
         return resize_part(images, size, _centre(*size))
-    return resize(images.float(), size)[..., *_centre(*size)].round().to(torch.uint8)
+    return crop(resize(images.float())).round().to(torch.uint8)
+
+
+def resize(images: torch.Tensor) -> torch.Tensor:
+    """Resize the shorter side to 256 pixels by antialiased bilinear interpolation.
+
+    Nothing is rounded, and gradients pass.
+
+    Parameters
+    ----------
+    images : torch.Tensor of floating dtype, shape (n_images, 3, height, width)
+
+    Returns
+    -------
+    torch.Tensor of the same dtype, shape (n_images, 3, resized_height, resized_width)
+    """
+    return interpolate(images, _resized(*images.shape[-2:]))
+
+
+def crop(images: torch.Tensor) -> torch.Tensor:
+    """Cut the central 224×224 pixels out of larger images.
+
+    Parameters
+    ----------
+    images : torch.Tensor, shape (n_images, 3, height, width)
+
+    Returns
+    -------
+    torch.Tensor, shape (n_images, 3, 224, 224)
+        A view.
+    """
+    return images[..., *_centre(*images.shape[-2:])]
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
@@ -211,6 +241,12 @@ def preprocess(images: torch.Tensor) -> torch.Tensor:
     torch.Size([2, 3, 224, 224])
     """
     return normalise(resize_and_crop(images))
+
+
+def _resized(height: int, width: int) -> tuple[int, int]:
+    """Return height and width after the resize."""
+    shorter = min(height, width)
+    return int(RESIZED_SIDE * height / shorter), int(RESIZED_SIDE * width / shorter)
 
 
 def _centre(height: int, width: int) -> tuple[slice, slice]:
