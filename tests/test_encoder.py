@@ -108,9 +108,10 @@ def test_coefficients_in_fortran_order(rng, device):
     assert_all_close(encode(stored, activations, device), by_hand(weights, activations))
 
 
-@pytest.mark.parametrize("beyond", [-1, 0, 1, encoder._VERTEX_BLOCK + 3])
-def test_blocks_of_vertices_agree_with_one_product(rng, beyond):
-    weights = draw_weights(rng, n_lh=encoder._VERTEX_BLOCK + beyond)
+@pytest.mark.parametrize("n_vertices", [63, 64, 65, 131])
+def test_blocks_of_vertices_agree_with_one_product(rng, monkeypatch, n_vertices):
+    monkeypatch.setattr(encoder, "_BLOCK_BYTES", 0)  # blocks of 64, the fewest
+    weights = draw_weights(rng, n_lh=n_vertices)
     activations = draw_activations(rng)
     assert_all_close(encode(weights, activations), by_hand(weights, activations))
 
