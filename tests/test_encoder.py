@@ -152,3 +152,16 @@ def test_reordered_columns_meet_reordered_activations(shape, n_units):
     expected = torch.cat([channels_last(layer) for layer in one_image], dim=1).numpy()
     found = columns_channels_last(features.astype(np.float32), layers)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_delicate_features_are_those_with_long_columns(rng):
+    weights = draw_weights(rng)
+    projection = np.zeros_like(weights.projection)
+    projection[:, 1] = 1
+    projection[0, [0, 3, -1]] = encoder._DELICATE_NORM * np.array([1.1, 0.9, -2])
+    weights = replace(weights, projection=projection, channels_last=True)
+    linear = LinearEncoder(weights, torch.device("cpu"), LAYERS)
+    sizes = [layer.n_features for layer in LAYERS]
+    expected = [[] for _ in sizes]
+    expected[0], expected[-1] = [0], [sizes[-1] - 1]
+    assert [each.tolist() for each in linear.delicate] == expected

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -186,6 +186,30 @@ class AlexNet(nn.Module):
         ]
         self._convolve(images, layers)
         return layers + self._classify(layers[-1])
+
+    def settle(
+        self,
+        images: torch.Tensor,
+        layers: list[torch.Tensor],
+        find_delicate: Callable[[], list[torch.Tensor]],
+    ) -> list[torch.Tensor]:
+        """Compute anew, as exactly as plain PyTorch, what an engine's rounding would show in.
+
+        Parameters
+        ----------
+        images : torch.Tensor of uint8 or float32, shape (n_images, 3, 224, 224)
+        layers : list of torch.Tensor of float32
+            What the network returned for them; may be written to.
+        find_delicate : callable
+            Returns the features on whose rounding results depend, as `LinearEncoder.delicate`
+            has them.
+
+        Returns
+        -------
+        list of torch.Tensor of float32
+            `layers`. Here nothing is computed anew: the engine is PyTorch's own.
+        """
+        return layers
 
     def _convolve(self, images: torch.Tensor, layers: list[torch.Tensor]) -> None:
         """Compute the convolutional layers' activations into the caller's tensors."""

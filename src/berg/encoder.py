@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +18,12 @@ from berg.weights import EncoderWeights
 # hemispheres 1.3 ms an image, 1.5 to 1.8 with larger and smaller blocks, 1.9 in one product
 # (measured, two cores).
 _BLOCK_BYTES = 1 << 20
+
+# Length of a feature's column in the projection from which on its rounding shows in the responses.
+# A feature that was nearly silent in training is divided by a scale down to 1e-7. In the images
+# that drive it, activations of two engines differ by 1e-7, times this and the regressions by 1e-4 z
+# at most (measured: 1.1e-5 z in 500 images without those features, 1.5e-3 with them).
+_DELICATE_NORM = 3e4
 
 
 class LinearEncoder:
@@ -74,6 +81,17 @@ class LinearEncoder:
         Float32, of the selected vertices, in z-scored units. They must not be written to.
         """
         return tuple(self._regressions)
+
+    @cached_property
+    def delicate(self) -> list[torch.Tensor]:
+        """Features on whose rounding the responses depend: nine of 205,672 in a simulated subject.
+
+        One tensor of int64 a layer, of positions among its activations as
+        `berg.alexnet.channels_last` flattens them.
+        """
+        lengths = torch.linalg.vector_norm(self._projection, dim=0)
+        sizes = [layer.n_features for layer in self._layers]
+        return [(part > _DELICATE_NORM).nonzero().flatten() for part in lengths.split(sizes)]
 
     def scores(self, activations: Sequence[torch.Tensor]) -> torch.Tensor:
         """Project the layers' activations on the principal components.

@@ -181,7 +181,7 @@ def encode_lazily(
         )
         for model, scores, provenance in zip(models, all_scores, provenances, strict=True)
     ]
-    batches = models[0].activations(prepare_batches(images, models[0].resize_device))
+    batches = models[0].activations(prepare_batches(images, models[0].resize_device), models[1:])
     project(models, batches, len(images), [keeper(kept) for kept in all_scores], show_progress)
     return responses
 

@@ -300,12 +300,16 @@ class EncodingModel(BaseModelInterface):
         """
         return respond([self], batches, n_images, show_progress)[0]
 
-    def activations(self, batches: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    def activations(
+        self, batches: Iterable[torch.Tensor], sharing: Sequence[EncodingModel] = ()
+    ) -> Iterator[list[torch.Tensor]]:
         """Send prepared images through the network.
 
         Parameters
         ----------
         batches : iterable of torch.Tensor of uint8, shape (n_batch, 3, 224, 224)
+        sharing : sequence of EncodingModel
+            Further models that will read the same activations.
 
         Yields
         ------
@@ -318,13 +322,19 @@ class EncodingModel(BaseModelInterface):
             If the model was cleaned up.
         """
         network = self._parts().network
+        encoders = [model._parts().encoder for model in (self, *sharing)]
         on_cuda = self.device.type == "cuda"
         there: Iterator[torch.Tensor] = (
             batch.to(self.device, non_blocking=on_cuda) for batch in batches
         )
         if on_cuda:
             there = send_ahead(there, self.device)
-        return (network(batch) for batch in there)
+
+        def find_delicate() -> list[torch.Tensor]:
+            of_layers = zip(*(encoder.delicate for encoder in encoders), strict=True)
+            return [torch.cat(of_layer) for of_layer in of_layers]
+
+        return (network.settle(batch, network(batch), find_delicate) for batch in there)
 
     def scores(self, activations: Sequence[torch.Tensor]) -> torch.Tensor:
         """Project one batch of activations on the principal components.

@@ -94,7 +94,9 @@ class EncodingModels:
             As `EncodingModel.generate_response`.
         """
         images = stimuli.check_stimulus(stimulus)
-        activations = self.models[0].activations(prepare_batches(images, self.resize_device))
+        activations = self.models[0].activations(
+            prepare_batches(images, self.resize_device), self.models[1:]
+        )
         return respond(self.models, activations, len(images), show_progress)
 
     def encode_lazily(
@@ -143,7 +145,7 @@ class EncodingModels:
             If the weights give scores that are not finite.
         """
         with torch.inference_mode(), full_precision():
-            (activations,) = self.models[0].activations([pixels])
+            (activations,) = self.models[0].activations([pixels], self.models[1:])
             return [model.scores(activations).cpu().numpy() for model in self.models]
 
     def get_metadata(self) -> list[dict[str, Any]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 
-from berg.alexnet import AlexNet, load_parameters, preprocessed
+from berg.alexnet import AlexNet, channels_last, load_parameters, preprocessed
 from berg.spectral import SpectralConv2d, Workspace
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,8 @@ class _Stage:
 class SpectralAlexNet(AlexNet):
     """AlexNet on a CPU, with its convolutions after the first by Fourier transforms.
 
-    The activations of the others differ by rounding alone. Few images go through PyTorch's own
-    convolutions; the transformed weights are made for the first batch that is large enough.
+    Activations differ from those of PyTorch's convolutions by rounding alone. Few images go through
+    PyTorch's own; the transformed weights are made for the first batch that is large enough.
 
     Parameters
     ----------
@@ -66,6 +66,33 @@ class SpectralAlexNet(AlexNet):
             f"convolutions by Fourier transforms in {self.precision}, "
             f"PyTorch's own for fewer than {_FEWEST} images"
         )
+
+    def settle(
+        self,
+        images: torch.Tensor,
+        layers: list[torch.Tensor],
+        find_delicate: Callable[[], list[torch.Tensor]],
+    ) -> list[torch.Tensor]:
+        """Send images that drive delicate features through PyTorch's modules as they come.
+
+        Parameters
+        ----------
+        images, layers, find_delicate
+            As for `AlexNet.settle`.
+
+        Returns
+        -------
+        list of torch.Tensor of float32
+            `layers`; of those images the activations are plain PyTorch's.
+        """
+        driven = torch.zeros(len(images), dtype=torch.bool)
+        for layer, delicate in zip(layers, find_delicate(), strict=True):
+            driven |= (channels_last(layer)[:, delicate] > 0).any(dim=1)
+        if driven.any():
+            plain = AlexNet(self.state_dict(), channels_last=False)(images[driven])
+            for layer, exact in zip(layers, plain, strict=True):
+                layer[driven] = exact
+        return layers
 
     def _convolve(self, images: torch.Tensor, layers: list[torch.Tensor]) -> None:
         n_images = len(images)
