@@ -48,17 +48,20 @@ def can_ask() -> bool:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import many modules without looking for garbage among what they make, which is all in use.
+    """Import PyTorch, and with it what needs it, without looking for garbage in all of that.
 
-    Importing PyTorch takes 0.3 s less of 1.3 s (Python 3.11, measured).
+    It is in use, and to find so takes 0.3 s during the imports and 0.08 s afterwards (measured,
+    Python 3.11). What comes later is looked through as ever.
     """
-    was_enabled = gc.isenabled()
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
     gc.disable()
     try:
         yield
     finally:
-        if was_enabled:
-            gc.enable()
+        gc.freeze()
+        gc.enable()
 
 
 class SubjectsCommand(click.Command):
