@@ -24,16 +24,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from berg import network_file
 from berg.atomic import replace_atomically
 from berg.errors import ModelLoadError, ResourceError, warn
 from berg.layout import cached_network
 from berg.locks import hold
-from berg.network_file import FINGERPRINT as FINGERPRINT
-from berg.network_file import WEIGHT_SHAPES, fingerprint_of, parameter_shapes, read_network
 
 logger = logging.getLogger(__name__)
 
 SEED = 20200220
+FINGERPRINT = network_file.FINGERPRINT
 
 # Images that go through the convolutions together on the CPU. What 32 of them need, the C
 # library hands out from memory that it has; what 128 need, it asks of the system each time,
@@ -235,7 +235,7 @@ def draw_parameters() -> dict[str, np.ndarray]:
     """
     twister = np.random.RandomState(SEED)
     parameters = {}
-    for name, shape in WEIGHT_SHAPES.items():
+    for name, shape in network_file.WEIGHT_SHAPES.items():
         fan_in = math.prod(shape[1:])
         # nn.Module's kaiming_uniform_(a=sqrt(5)) has gain sqrt(2 / 6).
         weight_bound = math.sqrt(3) * (math.sqrt(2 / 6) / math.sqrt(fan_in))
@@ -259,8 +259,9 @@ def _draw_uniform(
 
 def compute_fingerprint(parameters: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256 over the parameters in order, as little-endian float32."""
-    return fingerprint_of(
-        np.ascontiguousarray(parameters[name], dtype="<f4").data for name, _ in parameter_shapes()
+    return network_file.fingerprint_of(
+        np.ascontiguousarray(parameters[name], dtype="<f4").data
+        for name, _ in network_file.parameter_shapes()
     )
 
 
@@ -338,7 +339,7 @@ def load_alexnet(device: str | torch.device = "cpu", *, channels_last: bool = Tr
 
 
 def _read_cache(path: Path) -> dict[str, torch.Tensor] | None:
-    cached = read_network(path)
+    cached = network_file.read_network(path)
     if cached is None:
         return None
     return {
@@ -348,7 +349,7 @@ def _read_cache(path: Path) -> dict[str, torch.Tensor] | None:
             count=math.prod(shape),
             offset=cached.offsets[name],
         ).view(shape)
-        for name, shape in parameter_shapes()
+        for name, shape in network_file.parameter_shapes()
     }
 
 
