@@ -30,6 +30,31 @@ def test_catalog_needs_no_torch():
     assert not loaded_by(code).intersection({"torch", "scipy", "sklearn", "nilearn"})
 
 
+def test_the_cached_network_is_proved_without_what_takes_long_to_import():
+    assert not loaded_by("import berg.network_file").intersection(HEAVY)
+
+
+def test_importing_looks_for_no_garbage_until_it_is_over():
+    code = (
+        "import gc\nfrom berg.cli.group import importing\n"
+        "with importing():\n    assert not gc.isenabled()\n"
+        "assert gc.isenabled() and gc.get_freeze_count()\n"
+        "gc.disable()\n"
+        "with importing():\n    pass\n"
+        "assert not gc.isenabled()"
+    )
+    loaded_by(code)
+
+
+def test_importing_freezes_nothing_where_torch_is_there():
+    code = (
+        "import gc, torch\nfrom berg.cli.group import importing\n"
+        "with importing():\n    assert gc.isenabled()\n"
+        "assert gc.isenabled() and not gc.get_freeze_count()"
+    )
+    loaded_by(code)
+
+
 def test_verifying_needs_no_s3_client():
     assert not loaded_by("import berg\nberg.verify").intersection({"botocore", "torch"})
 

@@ -12,19 +12,19 @@ arXiv:1404.5997 (the architecture that torchvision calls AlexNet).
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
+from berg import network_file
 from berg.atomic import replace_atomically
 from berg.errors import ModelLoadError, ResourceError, warn
 from berg.layout import cached_network
@@ -34,27 +34,13 @@ from berg.stimuli import normalise
 logger = logging.getLogger(__name__)
 
 SEED = 20200220
-# SHA-256 over the parameters in order, little-endian float32; the same bytes as
-# torchvision's own AlexNet after torch.manual_seed(20200220).
-FINGERPRINT = "4b191b1b6b03c367697cdf65b605ddfdb5c8519fc4669fc68aa2916b3b856d54"
+FINGERPRINT = network_file.FINGERPRINT
 
 # Images that go through the convolutions together on the CPU. What 32 of them need, the C
 # library hands out from memory that it has; what 128 need, it asks of the system each time,
 # which costs 0.5 to 0.9 ms an image (measured, two cores). The fully connected layers take all
 # images at once, because they read 220 MB of weights whatever the number of images.
 _CHUNK = 32
-
-# Shape of each weight, in the order in which torchvision creates the modules.
-_WEIGHT_SHAPES: dict[str, tuple[int, ...]] = {
-    "features.0": (64, 3, 11, 11),
-    "features.3": (192, 64, 5, 5),
-    "features.6": (384, 192, 3, 3),
-    "features.8": (256, 384, 3, 3),
-    "features.10": (256, 256, 3, 3),
-    "classifier.1": (4096, 9216),
-    "classifier.4": (4096, 4096),
-    "classifier.6": (1000, 4096),
-}
 
 
 @dataclass(frozen=True)
@@ -305,7 +291,7 @@ def draw_parameters() -> dict[str, np.ndarray]:
     """
     twister = np.random.RandomState(SEED)
     parameters = {}
-    for name, shape in _WEIGHT_SHAPES.items():
+    for name, shape in network_file.WEIGHT_SHAPES.items():
         fan_in = math.prod(shape[1:])
         # nn.Module's kaiming_uniform_(a=sqrt(5)) has gain sqrt(2 / 6).
         weight_bound = math.sqrt(3) * (math.sqrt(2 / 6) / math.sqrt(fan_in))
@@ -329,10 +315,10 @@ def _draw_uniform(
 
 def compute_fingerprint(parameters: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256 over the parameters in order, as little-endian float32."""
-    digest = hashlib.sha256()
-    for name in _parameter_names():
-        digest.update(np.ascontiguousarray(parameters[name], dtype="<f4").data)
-    return digest.hexdigest()
+    return network_file.fingerprint_of(
+        np.ascontiguousarray(parameters[name], dtype="<f4").data
+        for name, _ in network_file.parameter_shapes()
+    )
 
 
 def load_parameters() -> dict[str, torch.Tensor]:
@@ -408,20 +394,19 @@ def load_alexnet(device: str | torch.device = "cpu", *, channels_last: bool = Tr
     return AlexNet(load_parameters(), channels_last=channels_last).to(device)
 
 
-def _parameter_names() -> Iterator[str]:
-    for name in _WEIGHT_SHAPES:
-        yield f"{name}.weight"
-        yield f"{name}.bias"
-
-
 def _read_cache(path: Path) -> dict[str, torch.Tensor] | None:
-    try:
-        cached = load_file(path)
-        values = {name: cached[name].numpy() for name in _parameter_names()}
-    except (SafetensorError, KeyError, OSError, TypeError) as error:
-        logger.warning("cannot read %s: %s", path, error)
+    cached = network_file.read_network(path)
+    if cached is None:
         return None
-    return cached if compute_fingerprint(values) == FINGERPRINT else None
+    return {
+        name: torch.frombuffer(
+            cached.memory,
+            dtype=torch.float32,
+            count=math.prod(shape),
+            offset=cached.offsets[name],
+        ).view(shape)
+        for name, shape in network_file.parameter_shapes()
+    }
 
 
 def _make_cache(path: Path) -> dict[str, torch.Tensor]:

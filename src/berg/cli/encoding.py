@@ -14,6 +14,7 @@ from berg.cli.group import (
     SubjectsCommand,
     berg_dir_option,
     device_option,
+    importing,
     main,
     quiet_option,
     subjects_option,
@@ -183,10 +184,14 @@ def _encode_to_npz(
     show_progress: bool,
 ) -> None:
     """Encode all images at once into one file."""
-    from berg.encoding import BATCH_SIZE
-    from berg.responses import SavedResponses, check_output_path, save_responses
-    from berg.sources import check_any_is_good, find_images, read_batches
-    from berg.toolkit import BERG
+    from berg.network_file import begin_reading
+
+    begin_reading()  # while PyTorch is imported
+    with importing():
+        from berg.encoding import BATCH_SIZE
+        from berg.responses import SavedResponses, check_output_path, save_responses
+        from berg.sources import check_any_is_good, find_images, read_batches
+        from berg.toolkit import BERG
 
     check_output_path(out)
     images = find_images(sources)
@@ -240,7 +245,8 @@ def _encode_to_store(
     sources: Sequence[Path], subjects: Sequence[int], path: Path, *, dtype: str, **options: Any
 ) -> None:
     """Encode into a store, and say what is in it."""
-    from berg.stores.running import encode_to_store
+    with importing():
+        from berg.stores.running import encode_to_store
 
     run = encode_to_store(sources, path, subjects, dtype=dtype, tell=_tell, **options)
     if options["dry_run"]:
