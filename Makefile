@@ -27,6 +27,7 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.starting
 	$(BIN)/python -m benchmarks.scaling
 	$(BIN)/python -m benchmarks.building

@@ -21,7 +21,7 @@ START = time.perf_counter()
 IMPORTS_OF_PYTORCH, IMPORTS = "imports: PyTorch and NumPy", "imports: berg and all else"
 # What is timed, and as which part; of generators each step is.
 FUNCTIONS = {
-    "berg.alexnet:load_parameters": "network read and proved",
+    "berg.networks:load_parameters": "network read and proved",
     "berg.loading:load_models": "network and model put together",
     "berg.loading:load_weights": "weights mapped, selected rows read",
     "berg.toolkit:BERG.get_encoding_model": "regions and metadata",

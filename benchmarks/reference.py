@@ -63,9 +63,19 @@ class Reference:
                 result[start:stop] = responses
         return results
 
-    def _respond(self, images: torch.Tensor) -> list[np.ndarray]:
+    def scores(self, stimulus: np.ndarray) -> np.ndarray:
+        result = np.empty((len(stimulus), self.pca.n_components), np.float32)
+        for start in range(0, len(stimulus), BATCH_SIZE):
+            batch = transform(torch.from_numpy(stimulus[start : start + BATCH_SIZE]))
+            result[start : start + BATCH_SIZE] = self._project(batch)
+        return result
+
+    def _project(self, images: torch.Tensor) -> np.ndarray:
         features = extract_features(self.network, images)
-        scores = self.pca.transform(self.scaler.transform(features)).astype(np.float32)
+        return self.pca.transform(self.scaler.transform(features)).astype(np.float32)
+
+    def _respond(self, images: torch.Tensor) -> list[np.ndarray]:
+        scores = self._project(images)
         return [regression.predict(scores).astype(np.float32) for regression in self.regressions]
 
 

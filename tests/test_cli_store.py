@@ -102,15 +102,24 @@ def test_every_option_arrives(asked):
     run(
         *("encode", "a", "--subjects", "1", "--store", "s.zarr", "--model", "m", "--roi", "V1v"),
         *("--roi", "V1d", "--dtype", "float16", "--chunk", "7", "--workers", "3", "--device"),
-        *("cpu", "--skip-bad", "--quiet", "--berg-dir", "b", "--dry-run"),
+        *(
+            "cpu",
+            "--precision",
+            "bfloat16",
+            "--skip-bad",
+            "--quiet",
+            "--berg-dir",
+            "b",
+            "--dry-run",
+        ),
     )
     options = asked[0][3]
     assert str(options.pop("berg_dir")) == "b"
     assert callable(options.pop("tell"))
     assert options == {
         **{"model_id": "m", "rois": ("V1v", "V1d"), "dtype": "float16", "chunk_images": 7},
-        **{"n_workers": 3, "scheduler": None, "device": "cpu", "skip_bad": True},
-        **{"show_progress": False, "dry_run": True},
+        **{"n_workers": 3, "scheduler": None, "device": "cpu", "precision": "bfloat16"},
+        **{"skip_bad": True, "show_progress": False, "dry_run": True},
     }
     run("encode", "a", "--subjects", "1", "--store", "s.zarr", "--scheduler", "tcp://here:1")
     assert asked[1][3]["scheduler"] == "tcp://here:1"

@@ -255,7 +255,13 @@ def test_the_order_of_subjects_and_regions_does_not_matter(begin):
     assert first.recipe == second.recipe
     assert first.provenance == second.provenance
     assert first.provenance[1]["rois"] == list(first.recipe.rois)
-    assert not {"device", "weights_file"} & set(first.provenance[1])
+    assert not {"device", "engine", "weights_file"} & set(first.provenance[1])
+
+
+def test_the_precision_is_the_stores(begin):
+    order, store = begin([1], precision="bfloat16")
+    assert (store.recipe.precision, store.provenance(1)["precision"]) == ("bfloat16", "bfloat16")
+    assert load_models(order.recipe, order.berg_dir, "cpu")[0].precision == "bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -265,6 +271,7 @@ def test_the_order_of_subjects_and_regions_does_not_matter(begin):
         ({"subjects": []}, "no subject is given"),
         ({"subjects": [9]}, "no subject 9"),
         ({"dtype": "float64"}, "a store cannot hold this dtype"),
+        ({"precision": "float16"}, "Did you mean 'bfloat16'"),
         ({"chunk_images": 0}, "chunk_images of a store is not positive"),
         ({"rois": ["v1V"]}, "Did you mean 'V1v'"),
         ({"rois": "zebra"}, "there is no ROI 'zebra'"),

@@ -76,6 +76,7 @@ def test_a_recipe_survives_json(subjects, rois, dtype, images):
             {"network_sha256": "b" * 64},
             f"network: the store was made with {'4' * 16}…; this berg has {'b' * 16}…",
         ),
+        ({"precision": "bfloat16"}, "precision: the store has float32; asked for bfloat16"),
         ({"berg_version": "1.1"}, "version of berg: the store has 1.0; asked for 1.1"),
     ],
 )

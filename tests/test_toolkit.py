@@ -29,6 +29,7 @@ from berg.errors import (
     UnsafePickleError,
     WeightsNotFoundError,
 )
+from berg.model_set import EncodingModels
 from conftest import MODEL_ID, N_COMPONENTS, N_VERTICES, tiny_card
 
 # Responses from another form or another batching differ by float32 rounding of sums of
@@ -275,6 +276,24 @@ def test_provenance_traces_a_response(tiny):
     assert provenance["network_sha256"] == alexnet.FINGERPRINT
     assert len(provenance["weights_sha256"]) == 64
     assert provenance["simulated"] is False
+    assert provenance["precision"] == "float32"
+    assert "Fourier" in provenance["engine"]
+
+
+def test_the_precision_of_the_network_is_an_option(tiny, images):
+    full, half = load(tiny), load(tiny, precision="bfloat16")
+    assert (full.precision, half.precision) == ("float32", "bfloat16")
+    assert half.provenance()["engine"] == "PyTorch's convolutions in bfloat16"
+    pairs = zip(half.generate_response(images), full.generate_response(images), strict=True)
+    for found, expected in pairs:
+        assert found.dtype == np.float32
+        differences = np.abs(found - expected)
+        # 8 bits of mantissa, in features of which each is one of 205,672
+        assert 0 < differences.max() < 0.1 * expected.std()
+    with pytest.raises(InvalidParameterError, match="too coarse for gradients"):
+        half.as_torch()
+    with pytest.raises(InvalidParameterError, match=r"cpu in bfloat16, cpu in float32"):
+        EncodingModels([full, half])
 
 
 # --- berg_dir

@@ -89,9 +89,11 @@ class LinearEncoder:
         One tensor of int64 a layer, of positions among its activations as
         `berg.alexnet.channels_last` flattens them.
         """
-        lengths = torch.linalg.vector_norm(self._projection, dim=0)
+        squares = torch.zeros_like(self._projection[0])
+        for row in self._projection:  # along the memory, in half the time of a norm of columns
+            squares.addcmul_(row, row)
         sizes = [layer.n_features for layer in self._layers]
-        return [(part > _DELICATE_NORM).nonzero().flatten() for part in lengths.split(sizes)]
+        return [(part > _DELICATE_NORM**2).nonzero().flatten() for part in torch.split(squares, sizes)]
 
     def scores(self, activations: Sequence[torch.Tensor]) -> torch.Tensor:
         """Project the layers' activations on the principal components.

@@ -45,6 +45,7 @@ _SHOWN_PROVENANCE = {
     "network_sha256": "SHA-256 of the network",
     "device": "Computed on",
     "precision": "Precision of the network",
+    "engine": "Computed by",
 }
 _VERSIONS = ("berg", "torch", "numpy", "python")
 
