@@ -93,7 +93,9 @@ class LinearEncoder:
         for row in self._projection:  # along the memory, in half the time of a norm of columns
             squares.addcmul_(row, row)
         sizes = [layer.n_features for layer in self._layers]
-        return [(part > _DELICATE_NORM**2).nonzero().flatten() for part in torch.split(squares, sizes)]
+        return [
+            (part > _DELICATE_NORM**2).nonzero().flatten() for part in torch.split(squares, sizes)
+        ]
 
     def scores(self, activations: Sequence[torch.Tensor]) -> torch.Tensor:
         """Project the layers' activations on the principal components.

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 # Images that go through the spectral convolutions together, and the fewest for which they pay: all
 # of them read 340 MB of transformed weights, whatever the number of images.
-_CHUNK = 128
+_CHUNK = 64
 _FEWEST = 16
 _FIRST_CHUNK = 16  # images whose 55×55 maps stay in the processor's cache until they are pooled
 

@@ -112,13 +112,19 @@ class SpectralConv2d:
         _multiply(self._forward[3], pairs, out=spectra[n_of_real:])
         products = workspace.take(0, n_products, n_images, n_out)
         torch.bmm(spectra, self._factors, out=products)
-        columns = workspace.take(1, side, period, made)
-        imaginary = n_real + n_complex  # where the imaginary parts of the pairs begin
-        _multiply(self._back[0], products[:n_of_real], out=columns[:, :n_real])
-        _multiply(self._back[1], products[n_of_real:], out=columns[:, n_real:imaginary])
-        _multiply(self._back[2], products[n_of_real:], out=columns[:, imaginary:])
+        # For each row: a real column and the real parts of all pairs; the other real column, if
+        # there is one, and the imaginary parts.
+        columns = workspace.take(1, side, 2, 1 + n_complex, made)
+        real_products = products[:n_of_real].view(-1, n_real, made)
+        for i in range(2):
+            if i < n_real:
+                torch.mm(self._back[0], real_products[:, i], out=columns[:, i, 0])
+            else:
+                columns[:, i, 0] = 0
+        pairs = columns.view(2 * side, 1 + n_complex, made)[:, 1:]
+        _multiply(self._back[1], products[n_of_real:], out=pairs)
         convolved = workspace.take(0, side, side, made)
-        torch.matmul(self._back[3], columns, out=convolved)
+        torch.matmul(self._back[2], columns.view(side, -1, made), out=convolved)
         return convolved.view(side, side, n_images, n_out)
 
     def _transform_weight(self, weight: torch.Tensor) -> torch.Tensor:
@@ -145,8 +151,7 @@ class SpectralConv2d:
         """Return the matrices of the transforms, and of those back.
 
         Forward: positions to real columns; to pairs of columns; rows of real columns; rows of
-        pairs. Back: rows of real columns; of pairs, their real parts; their imaginary parts;
-        columns to positions.
+        pairs. Back: rows of real columns; of pairs; columns to positions.
         """
         period = self.period
         real, pairs = self._columns()
@@ -167,11 +172,12 @@ class SpectralConv2d:
             forward_real,
             forward_pairs,
         ]
+        of_pairs = np.stack([_from_three(cos, -sin), _from_three(sin, cos)], 1)
+        others = np.zeros((self.side, 1)) if self._n_real == 1 else cos[:, real[1:]]
         back = [
             np.concatenate([cos[:, real], back_pair], 1),
-            _from_three(cos, -sin),
-            _from_three(sin, cos),
-            np.concatenate([cos[:, real], 2 * cos[:, pairs], -2 * sin[:, pairs]], 1),
+            of_pairs.reshape(2 * self.side, -1),
+            np.concatenate([cos[:, real[:1]], 2 * cos[:, pairs], others, -2 * sin[:, pairs]], 1),
         ]
         as_tensors = [
             [torch.from_numpy(np.ascontiguousarray(matrix, np.float32)) for matrix in matrices]
