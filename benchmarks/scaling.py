@@ -38,7 +38,7 @@ N_RDM = 2000
 N_TOGETHER = 200
 N_SHARED_BY_WORKERS = 4096
 SUBJECTS = tuple(range(1, 9))
-WORKER_BYTES = 1.25e9  # peak of a process that encodes scores (the row of memory)
+WORKER_BYTES = 1.6e9  # peak of a process that encodes scores (the row of memory)
 SUBJECT_BYTES = 206e6  # its projection, mapped from disk
 
 

@@ -154,14 +154,14 @@ def test_reordered_columns_meet_reordered_activations(shape, n_units):
     np.testing.assert_array_equal(found, expected)
 
 
-def test_delicate_features_are_those_with_long_columns(rng):
+def test_delicate_features_are_those_with_long_columns_and_large_rounding(rng):
+    layers = [replace(LAYERS[0], rounding=1e-3), replace(LAYERS[1], rounding=1e-4), LAYERS[2]]
     weights = draw_weights(rng)
     projection = np.zeros_like(weights.projection)
+    first_of_second = layers[0].n_features
     projection[:, 1] = 1
-    projection[0, [0, 3, -1]] = encoder._DELICATE_NORM * np.array([1.1, 0.9, -2])
+    projection[0, [0, 3]] = encoder._DELICATE / 1e-3 * np.array([1.1, 0.9])
+    projection[1, first_of_second + np.arange(2)] = encoder._DELICATE / 1e-4 * np.array([0.9, -2])
     weights = replace(weights, projection=projection, channels_last=True)
-    linear = LinearEncoder(weights, torch.device("cpu"), LAYERS)
-    sizes = [layer.n_features for layer in LAYERS]
-    expected = [[] for _ in sizes]
-    expected[0], expected[-1] = [0], [sizes[-1] - 1]
-    assert [each.tolist() for each in linear.delicate] == expected
+    linear = LinearEncoder(weights, torch.device("cpu"), layers)
+    assert [each.tolist() for each in linear.delicate] == [[0], [1], []]

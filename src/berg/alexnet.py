@@ -53,10 +53,13 @@ class Layer:
         Name of the module in torchvision's AlexNet.
     shape : tuple of int
         Shape of one image's activations: (channels, height, width) or (units,).
+    rounding : float
+        By how much activations of two engines differ in float32, root mean square (measured).
     """
 
     node: str
     shape: tuple[int, ...]
+    rounding: float = 2e-7
 
     @property
     def n_features(self) -> int:
@@ -65,14 +68,14 @@ class Layer:
 
 
 LAYERS = (
-    Layer("features.2", (64, 27, 27)),  # max-pool 1
-    Layer("features.5", (192, 13, 13)),  # max-pool 2
-    Layer("features.7", (384, 13, 13)),  # ReLU 3
-    Layer("features.9", (256, 13, 13)),  # ReLU 4
-    Layer("features.12", (256, 6, 6)),  # max-pool 5
-    Layer("classifier.2", (4096,)),  # ReLU fc6
-    Layer("classifier.5", (4096,)),  # ReLU fc7
-    Layer("classifier.6", (1000,)),  # fc8
+    Layer("features.2", (64, 27, 27), 2e-7),  # max-pool 1
+    Layer("features.5", (192, 13, 13), 2e-7),  # max-pool 2
+    Layer("features.7", (384, 13, 13), 1.5e-7),  # ReLU 3
+    Layer("features.9", (256, 13, 13), 7e-8),  # ReLU 4
+    Layer("features.12", (256, 6, 6), 4e-8),  # max-pool 5
+    Layer("classifier.2", (4096,), 1.5e-8),  # ReLU fc6
+    Layer("classifier.5", (4096,), 7e-9),  # ReLU fc7
+    Layer("classifier.6", (1000,), 4e-9),  # fc8
 )
 _NODES = {layer.node for layer in LAYERS}
 N_CONVOLUTIONAL = sum(len(layer.shape) == 3 for layer in LAYERS)

@@ -19,11 +19,11 @@ from berg.weights import EncoderWeights
 # (measured, two cores).
 _BLOCK_BYTES = 1 << 20
 
-# Length of a feature's column in the projection from which on its rounding shows in the responses.
-# A feature that was nearly silent in training is divided by a scale down to 1e-7. In the images
-# that drive it, activations of two engines differ by 1e-7, times this and the regressions by 1e-4 z
-# at most (measured: 1.1e-5 z in 500 images without those features, 1.5e-3 with them).
-_DELICATE_NORM = 3e4
+# By how much the rounding of one feature may move an image's scores before it is delicate. A
+# feature that was nearly silent in training is divided by a scale down to 1e-7, and so is its
+# rounding. Times the regressions, 5e-3 are 3e-5 z (measured; without such features 500 images
+# agreed to 1e-5 z, with them to 1.5e-3).
+_DELICATE = 5e-3
 
 
 class LinearEncoder:
@@ -84,7 +84,7 @@ class LinearEncoder:
 
     @cached_property
     def delicate(self) -> list[torch.Tensor]:
-        """Features on whose rounding the responses depend: nine of 205,672 in a simulated subject.
+        """Features on whose rounding the responses depend: a handful of 205,672.
 
         One tensor of int64 a layer, of positions among its activations as
         `berg.alexnet.channels_last` flattens them.
@@ -92,9 +92,10 @@ class LinearEncoder:
         squares = torch.zeros_like(self._projection[0])
         for row in self._projection:  # along the memory, in half the time of a norm of columns
             squares.addcmul_(row, row)
-        sizes = [layer.n_features for layer in self._layers]
+        of_layers = torch.split(squares.sqrt(), [layer.n_features for layer in self._layers])
         return [
-            (part > _DELICATE_NORM**2).nonzero().flatten() for part in torch.split(squares, sizes)
+            (lengths * layer.rounding > _DELICATE).nonzero().flatten()
+            for lengths, layer in zip(of_layers, self._layers, strict=True)
         ]
 
     def scores(self, activations: Sequence[torch.Tensor]) -> torch.Tensor:

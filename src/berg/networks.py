@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 
-from berg.alexnet import AlexNet, channels_last, load_parameters, preprocessed
+from berg.alexnet import N_CONVOLUTIONAL, AlexNet, channels_last, load_parameters, preprocessed
 from berg.spectral import SpectralConv2d, Workspace
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class SpectralAlexNet(AlexNet):
     def __init__(self, parameters: Mapping[str, torch.Tensor]) -> None:
         super().__init__(parameters)
         self._stages: list[_Stage] = []
+        self._plain: tuple[AlexNet] | None = None  # in a tuple: no part of this module
         self._workspace = Workspace()
         self._at_work = threading.Lock()  # there is one workspace
 
@@ -83,15 +84,24 @@ class SpectralAlexNet(AlexNet):
         Returns
         -------
         list of torch.Tensor of float32
-            `layers`; of those images the activations are plain PyTorch's.
+            `layers`; of those images the convolutional layers' activations are plain PyTorch's,
+            and those of the others too where one of their features is delicate.
         """
-        driven = torch.zeros(len(images), dtype=torch.bool)
-        for layer, delicate in zip(layers, find_delicate(), strict=True):
-            driven |= (channels_last(layer)[:, delicate] > 0).any(dim=1)
-        if driven.any():
-            plain = AlexNet(self.state_dict(), channels_last=False)(images[driven])
-            for layer, exact in zip(layers, plain, strict=True):
-                layer[driven] = exact
+        driven = [
+            (channels_last(layer)[:, delicate] > 0).any(dim=1)
+            for layer, delicate in zip(layers, find_delicate(), strict=True)
+        ]
+        chosen = torch.stack(driven).any(dim=0)
+        if chosen.any():
+            if self._plain is None:
+                self._plain = (AlexNet(self.state_dict(), channels_last=False),)
+            (plain,) = self._plain
+            exact = [layer[chosen] for layer in layers]
+            plain._convolve(images[chosen], exact[:N_CONVOLUTIONAL])
+            if torch.stack(driven[N_CONVOLUTIONAL:]).any():  # else 220 MB of weights are spared
+                exact[N_CONVOLUTIONAL:] = plain._classify(exact[N_CONVOLUTIONAL - 1])
+            for layer, activations in zip(layers, exact, strict=True):
+                layer[chosen] = activations
         return layers
 
     def _convolve(self, images: torch.Tensor, layers: list[torch.Tensor]) -> None:

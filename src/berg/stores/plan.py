@@ -26,7 +26,8 @@ _FLOAT32 = 4
 _PROGRAM_BYTES = 210 * 10**6
 _MAPPED_PROGRAM_BYTES = 150 * 10**6  # the libraries' code, which the processes share
 _NETWORK_BYTES = 244 * 10**6  # 61,100,840 parameters, mapped from the cache
-_BATCH_BYTES = BATCH_SIZE * 2_600_000  # normalised images and activations; 330 MB measured
+_BATCH_BYTES = BATCH_SIZE * 2_600_000  # activations and workspace; 300 MB measured
+_TRANSFORMED_BYTES = 340 * 10**6  # the network's weights for convolutions by Fourier transforms
 # What `berg.sources.read_batches` lets lie in memory before it is resized; 139 MB for images of
 # 425×425 pixels.
 _READ_AHEAD_BYTES = 400 * 10**6
@@ -131,7 +132,14 @@ def plan_run(
     projections = len(recipe.subjects) * n_features * n_components * _FLOAT32
     readouts, buffers = _response_bytes(recipe, arrays, n_components)
     chunk_scores = len(recipe.subjects) * recipe.chunk_images * n_components * _FLOAT32
-    own = _PROGRAM_BYTES + _BATCH_BYTES + _READ_AHEAD_BYTES + _WRITING * chunk_scores + buffers
+    own = (
+        _PROGRAM_BYTES
+        + _TRANSFORMED_BYTES
+        + _BATCH_BYTES
+        + _READ_AHEAD_BYTES
+        + _WRITING * chunk_scores
+        + buffers
+    )
     shared = _MAPPED_PROGRAM_BYTES + _NETWORK_BYTES
     weights = projections + readouts
     return RunPlan(
