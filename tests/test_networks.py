@@ -103,6 +103,13 @@ def test_images_that_drive_delicate_features_are_computed_as_plainly_as_can_be(
     assert not torch.equal(layers[2][driven], kept[2][driven])
 
 
+def test_it_works_outside_of_inference_mode_after_it_was_inside(images):
+    network = load_network("cpu")
+    inside = run(network, images[:16])
+    for found, wanted in zip(network(images[:16]), inside, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-6)
+
+
 def test_no_images_give_empty_activations(spectral, images):
     for layer, found in zip(alexnet.LAYERS, run(spectral, images[:0]), strict=True):
         assert found.shape == (0, *layer.shape)

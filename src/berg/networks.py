@@ -22,7 +22,6 @@ _CHUNK = 64
 _FEWEST = 16
 _FIRST_CHUNK = 16  # images whose 55×55 maps stay in the processor's cache until they are pooled
 
-
 # Name, side of the maps in positions, and whether they are pooled afterwards.
 _SPECTRAL = (
     ("features.3", 27, True),

@@ -44,7 +44,9 @@ class Workspace:
         n_values = int(np.prod(shape))
         if self._areas[area].numel() < n_values:
             self._areas[area] = torch.empty(0)  # freed before there is more
-            self._areas[area] = torch.empty(n_values)
+            # Memory that is made in inference mode could not be written to outside of it.
+            with torch.inference_mode(False):
+                self._areas[area] = torch.empty(n_values)
         return self._areas[area][:n_values].view(shape)
 
 
