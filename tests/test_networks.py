@@ -71,10 +71,11 @@ def test_few_images_go_through_pytorchs_convolutions(images):
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("chunk", [16, 17, 23])
-def test_the_chunk_does_not_matter(monkeypatch, spectral, images, chunk):
+@pytest.mark.parametrize(("chunk", "part"), [(16, 32), (17, 1), (23, 5), (128, 7)])
+def test_chunks_and_their_parts_do_not_matter(monkeypatch, spectral, images, chunk, part):
     whole = run(spectral, images)
     monkeypatch.setattr(networks, "_CHUNK", chunk)
+    monkeypatch.setattr(networks, "_PART", part)
     for part, all_ in zip(run(spectral, images), whole, strict=True):
         torch.testing.assert_close(part, all_, atol=5e-6, rtol=1e-5)  # rounding
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -16,11 +17,17 @@ from berg.spectral import SpectralConv2d, Workspace
 
 logger = logging.getLogger(__name__)
 
-# Images that go through the spectral convolutions together, and the fewest for which they pay: all
-# of them read 340 MB of transformed weights, whatever the number of images.
-_CHUNK = 64
+# Images whose spectra are multiplied together, and the fewest for which that pays: it reads 340 MB
+# of transformed weights, whatever the number of images.
+_CHUNK = 128
 _FEWEST = 16
-_FIRST_CHUNK = 16  # images whose 55×55 maps stay in the processor's cache until they are pooled
+# Images that go through all else together: what lies between stays in the processor's cache. Fewer
+# for the first convolution, whose maps of 55×55 positions are pooled at once.
+_PART = 32
+_FIRST_PART = 16
+
+# Computes the maps of a part of the images: (height, width, n_images, channels), contiguous.
+_MapsOf = Callable[[slice], torch.Tensor]
 
 # Name, side of the maps in positions, and whether they are pooled afterwards.
 _SPECTRAL = (
@@ -38,6 +45,28 @@ class _Stage:
     convolution: SpectralConv2d
     bias: torch.Tensor
     is_pooled: bool
+
+    def products(
+        self, given: _MapsOf, parts: Sequence[slice], workspace: Workspace
+    ) -> torch.Tensor:
+        """Convolve maps as far as their products of spectra."""
+        convolution = self.convolution
+        n_images = parts[-1].stop
+        spectra = workspace.take("spectra", convolution.n_products, n_images, convolution.n_in)
+        for part in parts:
+            convolution.transform(given(part), spectra[:, part], workspace)
+        return convolution.multiply(spectra, workspace)
+
+    def maps(
+        self, products: torch.Tensor, layer: torch.Tensor, workspace: Workspace, part: slice
+    ) -> torch.Tensor:
+        """Compute the activations of a part of the images, and keep a copy in a layer."""
+        maps = self.convolution.transform_back(products[:, part], workspace)
+        if self.is_pooled:
+            maps = _pool(maps)
+        maps.add_(self.bias).clamp_min_(0)
+        _as_maps(layer[part]).copy_(maps)
+        return maps
 
 
 class SpectralAlexNet(AlexNet):
@@ -111,31 +140,30 @@ class SpectralAlexNet(AlexNet):
         with self._at_work:
             if not self._stages:
                 self._stages = self._make_stages()
-            n_chunks = -(-n_images // _CHUNK)
-            bounds = [n_images * i // n_chunks for i in range(n_chunks + 1)]
-            for start, stop in pairwise(bounds):
-                self._convolve_chunk(images[start:stop], [layer[start:stop] for layer in layers])
+            for chunk in _parts(n_images, _CHUNK):
+                self._convolve_chunk(images[chunk], [layer[chunk] for layer in layers])
 
     def _convolve_chunk(self, images: torch.Tensor, layers: list[torch.Tensor]) -> None:
         first, *others = layers
-        self._convolve_first(images, first)
-        # From here on images are the third axis: (height, width, n_images, channels).
-        maps = first.permute(2, 3, 0, 1).contiguous()
+        parts = _parts(len(images), _PART)
+        maps: _MapsOf = partial(self._convolve_first, images, first)
         for stage, layer in zip(self._stages, others, strict=True):
-            maps = stage.convolution(maps, self._workspace)
-            if stage.is_pooled:
-                maps = _pool(maps)
-            maps = torch.clamp_min(maps.add_(stage.bias), 0)  # leaves the workspace
-            layer.permute(2, 3, 0, 1).copy_(maps)
+            products = stage.products(maps, parts, self._workspace)
+            maps = partial(stage.maps, products, layer, self._workspace)
+        for part in parts:
+            maps(part)
 
-    def _convolve_first(self, images: torch.Tensor, layer: torch.Tensor) -> None:
+    def _convolve_first(
+        self, images: torch.Tensor, layer: torch.Tensor, part: slice
+    ) -> torch.Tensor:
+        images, layer = images[part], layer[part]
         weight, bias = self._weights("features.0")
-        for start in range(0, len(images), _FIRST_CHUNK):
-            part = slice(start, start + _FIRST_CHUNK)
+        for part in _parts(len(images), _FIRST_PART):
             given = preprocessed(images[part]).contiguous(memory_format=torch.channels_last)
             convolved = F.conv2d(given, weight, bias, stride=4, padding=2)
             pooled = F.max_pool2d(convolved, kernel_size=3, stride=2)
             torch.clamp_min(pooled, 0, out=layer[part])  # after the pool: the same numbers, fewer
+        return _as_maps(layer).contiguous()
 
     def _classify(self, pooled: torch.Tensor) -> list[torch.Tensor]:
         if len(pooled) < _FEWEST:
@@ -168,6 +196,18 @@ class SpectralAlexNet(AlexNet):
 
     def _weights(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
         return self.get_parameter(f"{name}.weight"), self.get_parameter(f"{name}.bias")
+
+
+def _parts(n_images: int, most: int) -> list[slice]:
+    """Split images evenly."""
+    n_parts = -(-n_images // most)
+    bounds = [n_images * i // n_parts for i in range(n_parts + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
+
+
+def _as_maps(layer: torch.Tensor) -> torch.Tensor:
+    """View activations (n_images, channels, height, width) in the maps' order of axes."""
+    return layer.permute(2, 3, 0, 1)
 
 
 def _pool(maps: torch.Tensor) -> torch.Tensor:

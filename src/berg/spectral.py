@@ -21,20 +21,18 @@ from numpy.typing import NDArray
 
 
 class Workspace:
-    """Memory for what lies between the steps, kept: new memory costs more than a step does.
-
-    Two areas, which the steps read from and write to in turn.
-    """
+    """Memory for what lies between the steps, kept: new memory costs more than a step does."""
 
     def __init__(self) -> None:
-        self._areas = [torch.empty(0), torch.empty(0)]
+        self._areas: dict[str, torch.Tensor] = {}
 
-    def take(self, area: int, *shape: int) -> torch.Tensor:
+    def take(self, area: str, *shape: int) -> torch.Tensor:
         """Return an array of an area, with whatever is in it.
 
         Parameters
         ----------
-        area : {0, 1}
+        area : str
+            What is asked of an area again has the same memory.
         *shape : int
 
         Returns
@@ -42,8 +40,8 @@ class Workspace:
         torch.Tensor of float32
         """
         n_values = int(np.prod(shape))
-        if self._areas[area].numel() < n_values:
-            self._areas[area] = torch.empty(0)  # freed before there is more
+        if area not in self._areas or self._areas[area].numel() < n_values:
+            self._areas.pop(area, None)  # freed before there is more
             # Memory that is made in inference mode could not be written to outside of it.
             with torch.inference_mode(False):
                 self._areas[area] = torch.empty(n_values)
@@ -54,7 +52,8 @@ class SpectralConv2d:
     """A convolution of square maps with stride 1 that keeps their size, without a bias.
 
     The same as `torch.nn.functional.conv2d(maps, weight, padding="same")` but for rounding and for
-    the order of the maps' axes.
+    the order of the maps' axes. It takes three steps: `transform`, `multiply` and `transform_back`.
+    The first and the last can be taken for a part of the images at a time.
 
     Parameters
     ----------
@@ -62,6 +61,12 @@ class SpectralConv2d:
         An odd number of taps.
     side : int
         Of the maps, in positions.
+
+    Attributes
+    ----------
+    n_products : int
+        Number of real products for each image and pair of channels.
+    n_in, n_out : int
 
     Notes
     -----
@@ -72,6 +77,10 @@ class SpectralConv2d:
     The product of two complex numbers takes three real ones: with T₁ = (a + b)u, T₂ = a(v − u) and
     T₃ = b(u + v), it is (a + ib)(u + iv) = (T₁ − T₃) + i(T₁ + T₂). The matrix of a transform gives
     a + b beside a and b, and that of its inverse puts the three together: no step is added.
+
+    Spectra and products are in order of the columns' frequencies: those of the real ones, then of
+    the pairs. So each of a transform's matrix products is a batch of small ones, of a row of
+    positions or of a frequency each, for which PyTorch's library is faster than for a large one.
     """
 
     def __init__(self, weight: torch.Tensor, side: int) -> None:
@@ -80,54 +89,91 @@ class SpectralConv2d:
         # the same zeros serve both ends.
         self.side, self.period = side, side + n_taps // 2
         self._n_real = 2 - self.period % 2
-        self._n_complex = (self.period - self._n_real) // 2
+        self._n_pairs = (self.period - self._n_real) // 2
         self._factors = self._transform_weight(weight)
         self._forward, self._back = self._matrices()
 
-    def __call__(self, maps: torch.Tensor, workspace: Workspace) -> torch.Tensor:
-        """Convolve.
+        self.n_products, self.n_in, self.n_out = self._factors.shape
+
+    def transform(self, maps: torch.Tensor, spectra: torch.Tensor, workspace: Workspace) -> None:
+        """Compute spectra.
 
         Parameters
         ----------
         maps : torch.Tensor of float32, shape (side, side, n_images, n_in)
-            Contiguous, and not of the workspace.
+            Contiguous.
+        spectra : torch.Tensor of float32, shape (n_products, n_images, n_in)
+            Overwritten; perhaps a part of that of more images.
+        workspace : Workspace
+        """
+        side, n_real, n_pairs = self.side, self._n_real, self._n_pairs
+        n_images, n_in = maps.shape[2:]
+        given = n_images * n_in
+        rows = maps.view(side, side, given)
+        real = workspace.take("real columns", side, n_real, given)
+        pairs = workspace.take("columns", side, 2 * n_pairs, given)
+        _multiply(self._forward[0], rows, out=real)
+        _multiply(self._forward[1], rows, out=pairs)
+        made = workspace.take("spectra of a part", self.n_products, given)
+        # Of a pair, rows of real and imaginary parts alternate.
+        pairs = pairs.view(2 * side, n_pairs, given)
+        _multiply(self._forward[2], real.transpose(0, 1), out=self._of_real(made))
+        _multiply(self._forward[3], pairs.transpose(0, 1), out=self._of_pairs(made))
+        spectra.copy_(made.view(-1, n_images, n_in))
+
+    def multiply(self, spectra: torch.Tensor, workspace: Workspace) -> torch.Tensor:
+        """Multiply the spectra of maps by that of the weight: the convolution.
+
+        Parameters
+        ----------
+        spectra : torch.Tensor of float32, shape (n_products, n_images, n_in)
+        workspace : Workspace
+
+        Returns
+        -------
+        torch.Tensor of float32, shape (n_products, n_images, n_out)
+            Of the workspace's area "products".
+        """
+        products = workspace.take("products", *spectra.shape[:2], self.n_out)
+        return torch.bmm(spectra, self._factors, out=products)
+
+    def transform_back(self, products: torch.Tensor, workspace: Workspace) -> torch.Tensor:
+        """Compute maps from products of spectra.
+
+        Parameters
+        ----------
+        products : torch.Tensor of float32, shape (n_products, n_images, n_out)
+            As `multiply` returns them, or of a part of the images.
         workspace : Workspace
 
         Returns
         -------
         torch.Tensor of float32, shape (side, side, n_images, n_out)
-            Of the workspace's area 0, which the next call writes to.
+            Of the workspace's area "convolved".
         """
-        side, period, n_real, n_complex = self.side, self.period, self._n_real, self._n_complex
-        n_images = maps.shape[2]
-        n_products, n_in, n_out = self._factors.shape
-        n_of_real = (n_real + 3 * n_complex) * n_real  # products of the real columns come first
-        given, made = n_images * n_in, n_images * n_out
-
-        columns = workspace.take(0, side * period, given)
-        real, pairs = columns[: side * n_real], columns[side * n_real :]
-        rows = maps.view(side, side, given)
-        torch.matmul(self._forward[0], rows, out=real.view(side, n_real, given))
-        torch.matmul(self._forward[1], rows, out=pairs.view(side, 2 * n_complex, given))
-        spectra = workspace.take(1, n_products, n_images, n_in)
-        _multiply(self._forward[2], real, out=spectra[:n_of_real])
-        _multiply(self._forward[3], pairs, out=spectra[n_of_real:])
-        products = workspace.take(0, n_products, n_images, n_out)
-        torch.bmm(spectra, self._factors, out=products)
-        # For each row: a real column and the real parts of all pairs; the other real column, if
-        # there is one, and the imaginary parts.
-        columns = workspace.take(1, side, 2, 1 + n_complex, made)
-        real_products = products[:n_of_real].view(-1, n_real, made)
-        for i in range(2):
-            if i < n_real:
-                torch.mm(self._back[0], real_products[:, i], out=columns[:, i, 0])
-            else:
-                columns[:, i, 0] = 0
-        pairs = columns.view(2 * side, 1 + n_complex, made)[:, 1:]
-        _multiply(self._back[1], products[n_of_real:], out=pairs)
-        convolved = workspace.take(0, side, side, made)
-        torch.matmul(self._back[2], columns.view(side, -1, made), out=convolved)
+        side, n_real, n_pairs = self.side, self._n_real, self._n_pairs
+        n_images, n_out = products.shape[1:]
+        given = products.view(self.n_products, -1)
+        made = given.shape[1]
+        columns = workspace.take("columns", self.period, side, made)
+        real, pairs = columns[:n_real], columns[n_real:].view(n_pairs, 2 * side, made)
+        _multiply(self._back[0], self._of_real(given), out=real)
+        _multiply(self._back[1], self._of_pairs(given), out=pairs)
+        convolved = workspace.take("convolved", side, side, made)
+        _multiply(self._back[2], columns.transpose(0, 1), out=convolved)
         return convolved.view(side, side, n_images, n_out)
+
+    def _of_real(self, products: torch.Tensor) -> torch.Tensor:
+        """Those of the real columns, of an array (n_products, any number): one block a column."""
+        n_rows = self._n_real + 3 * self._n_pairs
+        first = products[: self._n_real * n_rows]
+        return first.view(self._n_real, n_rows, products.shape[1])
+
+    def _of_pairs(self, products: torch.Tensor) -> torch.Tensor:
+        """Those of the pairs of columns, of an array (n_products, any number)."""
+        n_rows = 3 * self.period
+        last = products[len(products) - self._n_pairs * n_rows :]
+        return last.view(self._n_pairs, n_rows, products.shape[1])
 
     def _transform_weight(self, weight: torch.Tensor) -> torch.Tensor:
         """Return the real factors of all products, shape (n_products, n_in, n_out)."""
@@ -136,9 +182,11 @@ class SpectralConv2d:
         offsets = np.arange(n_taps) - n_taps // 2
         turn = np.exp(2j * np.pi / self.period * np.outer(np.arange(self.period), offsets))
         real, pairs = self._columns()
-        # Of (frequency of the row, of the column), in the order of the spectra.
-        of_real = [np.kron(turn[rows], turn[real]) for rows in (real, pairs)]
-        factors = [of_real[0].real, *_three(of_real[1]), *_three(np.kron(turn, turn[pairs]))]
+        factors = []  # of taps, in the order of the spectra
+        for column in turn[real]:
+            factors += [np.kron(turn[real], column).real, *_three(np.kron(turn[pairs], column))]
+        for column in turn[pairs]:
+            factors += _three(np.kron(turn, column))
         taps = weight.permute(2, 3, 1, 0).reshape(n_taps**2, n_in * n_out)
         matrix = torch.from_numpy(np.concatenate(factors).astype(np.float32))
         return torch.mm(matrix, taps).view(-1, n_in, n_out)
@@ -174,12 +222,11 @@ class SpectralConv2d:
             forward_real,
             forward_pairs,
         ]
-        of_pairs = np.stack([_from_three(cos, -sin), _from_three(sin, cos)], 1)
-        others = np.zeros((self.side, 1)) if self._n_real == 1 else cos[:, real[1:]]
+        alternating = np.stack([2 * cos[:, pairs], -2 * sin[:, pairs]], -1).reshape(self.side, -1)
         back = [
             np.concatenate([cos[:, real], back_pair], 1),
-            of_pairs.reshape(2 * self.side, -1),
-            np.concatenate([cos[:, real[:1]], 2 * cos[:, pairs], others, -2 * sin[:, pairs]], 1),
+            np.concatenate([_from_three(cos, -sin), _from_three(sin, cos)]),
+            np.concatenate([cos[:, real], alternating], 1),
         ]
         as_tensors = [
             [torch.from_numpy(np.ascontiguousarray(matrix, np.float32)) for matrix in matrices]
@@ -189,9 +236,8 @@ class SpectralConv2d:
 
 
 def _multiply(matrix: torch.Tensor, given: torch.Tensor, out: torch.Tensor) -> None:
-    """Multiply by a matrix along the first axis, or the first ones, of an array."""
-    n_made, n_given = matrix.shape
-    torch.mm(matrix, given.view(n_given, -1), out=out.view(n_made, -1))
+    """Multiply each of many arrays (n, any number) by a matrix (m, n)."""
+    torch.bmm(matrix.expand(len(given), *matrix.shape), given, out=out)
 
 
 def _three(spectrum: NDArray[np.complex128]) -> list[NDArray[np.float64]]:
