@@ -50,7 +50,7 @@ def main() -> None:
     BERG(berg_dir).convert_weights(DEFAULT_MODEL_ID, subject=1)
     with TemporaryDirectory(prefix="berg-scaling-") as folder:
         scratch = Path(folder)
-        print_machine()
+        print_machine(ROUNDS)
         print("| what | ours | reference | figure | target |")
         print("|---|---|---|---|---|")
         images = natural_images(N_STORED, np.random.default_rng(7), "test")
@@ -77,7 +77,9 @@ def rdm(berg_dir: Path) -> Row:
     model = BERG(berg_dir).get_encoding_model(
         DEFAULT_MODEL_ID, "cpu", {"roi": "nsdgeneral"}, subject=1
     )
-    few = model.encode_lazily(natural_images(256, np.random.default_rng(8), "test"))
+    few = model.encode_lazily(
+        natural_images(256, np.random.default_rng(8), "test"), show_progress=False
+    )
     # More images with the scores' own covariance: what they show does not matter to the time.
     mixing = np.random.default_rng(9).standard_normal((N_RDM, 256)) / 16
     scores = (mixing @ few.scores[:]).astype(np.float32)

@@ -90,9 +90,8 @@ class SpectralConv2d:
         self.side, self.period = side, side + n_taps // 2
         self._n_real = 2 - self.period % 2
         self._n_pairs = (self.period - self._n_real) // 2
-        self._factors = self._transform_weight(weight)
         self._forward, self._back = self._matrices()
-
+        self._factors = self._transform_weight(weight)
         self.n_products, self.n_in, self.n_out = self._factors.shape
 
     def transform(self, maps: torch.Tensor, spectra: torch.Tensor, workspace: Workspace) -> None:
@@ -101,7 +100,7 @@ class SpectralConv2d:
         Parameters
         ----------
         maps : torch.Tensor of float32, shape (side, side, n_images, n_in)
-            Contiguous.
+            Contiguous, perhaps what `transform_back` returned.
         spectra : torch.Tensor of float32, shape (n_products, n_images, n_in)
             Overwritten; perhaps a part of that of more images.
         workspace : Workspace
@@ -149,7 +148,7 @@ class SpectralConv2d:
         Returns
         -------
         torch.Tensor of float32, shape (side, side, n_images, n_out)
-            Of the workspace's area "convolved".
+            Of the workspace's area "convolved": the next call writes to it.
         """
         side, n_real, n_pairs = self.side, self._n_real, self._n_pairs
         n_images, n_out = products.shape[1:]
