@@ -16,7 +16,7 @@ def draw(rng, *shape):
 def convolve(convolution, maps, workspace):
     """Convolve maps in PyTorch's order of axes."""
     maps = maps.permute(2, 3, 0, 1).contiguous()
-    spectra = torch.empty(convolution.n_products, *maps.shape[2:])
+    spectra = torch.empty(convolution.n_products, *maps.shape[2:], dtype=convolution.dtype)
     convolution.transform(maps, spectra, workspace)
     products = convolution.multiply(spectra, workspace)
     return convolution.transform_back(products, workspace).permute(2, 3, 0, 1).clone()
@@ -49,6 +49,16 @@ def test_rounding_is_that_of_the_sums(rng):
     direct = (conv2d(maps, weight, padding=1) - exact).std()
     found = convolve(SpectralConv2d(weight, 13), maps, Workspace())
     assert (found - exact).std() < 3 * direct
+
+
+def test_in_bfloat16_it_rounds_as_the_sums_do(rng):
+    maps = draw(rng, 4, 384, 13, 13).clamp_min_(0)
+    weight = draw(rng, 64, 384, 3, 3)
+    exact = conv2d(maps.double(), weight.double(), padding=1)
+    direct = (conv2d(maps.bfloat16(), weight.bfloat16(), padding=1) - exact).std()
+    found = convolve(SpectralConv2d(weight, 13, torch.bfloat16), maps, Workspace())
+    assert found.dtype == torch.float32
+    assert 0 < (found - exact).std() < 1.5 * direct
 
 
 def test_a_workspace_serves_any_size_in_any_order(rng):

@@ -201,26 +201,30 @@ class AlexNet(nn.Module):
         return layers
 
     def _convolve(self, images: torch.Tensor, layers: list[torch.Tensor]) -> None:
-        """Compute the convolutional layers' activations into the caller's tensors."""
+        """Compute the first convolutional layers' activations into the caller's tensors."""
         chunk = _CHUNK if images.device.type == "cpu" else max(len(images), 1)
         for start in range(0, len(images), chunk):
             part = slice(start, start + chunk)
             given = preprocessed(images[part])
             given = given.to(self.dtype, memory_format=self._memory_format)
-            activations = self._read("features", self.features, given)
+            activations = self._read("features", self.features, given, len(layers))
             for layer, activation in zip(layers, activations, strict=True):
                 layer[part] = activation
 
     def _classify(self, pooled: torch.Tensor) -> list[torch.Tensor]:
         """Return the fully connected layers' activations."""
         given = pooled.flatten(1).to(self.dtype)
-        read = self._read("classifier", self.classifier, given)
+        read = self._read("classifier", self.classifier, given, len(LAYERS) - N_CONVOLUTIONAL)
         return [activation.to(pooled.dtype) for activation in read]
 
-    def _read(self, name: str, stage: nn.Module, activation: torch.Tensor) -> list[torch.Tensor]:
-        """Send activations through the modules of a stage; return those of `LAYERS`."""
-        layers = []
+    def _read(
+        self, name: str, stage: nn.Module, activation: torch.Tensor, n_layers: int
+    ) -> list[torch.Tensor]:
+        """Send activations through the modules of a stage; return those of its first `LAYERS`."""
+        layers: list[torch.Tensor] = []
         for number, module in stage.named_children():
+            if len(layers) == n_layers:
+                break
             activation = module(activation)
             if f"{name}.{number}" in _NODES:
                 layers.append(activation)

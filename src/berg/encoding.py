@@ -221,6 +221,7 @@ def project(
             for model, take in zip(models, takers, strict=True):
                 take(start, model.scores(activations))
             n_batch = len(activations[0])
+            del activations  # their memory serves the next batch
             bar.update(n_batch)
             start += n_batch
     return start

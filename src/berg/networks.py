@@ -52,7 +52,8 @@ class _Stage:
         """Convolve maps as far as their products of spectra."""
         convolution = self.convolution
         n_images = parts[-1].stop
-        spectra = workspace.take("spectra", convolution.n_products, n_images, convolution.n_in)
+        shape = (convolution.n_products, n_images, convolution.n_in)
+        spectra = workspace.take("spectra", *shape, dtype=convolution.dtype)
         for part in parts:
             convolution.transform(given(part), spectra[:, part], workspace)
         return convolution.multiply(spectra, workspace)
@@ -72,7 +73,8 @@ class _Stage:
 class SpectralAlexNet(AlexNet):
     """AlexNet on a CPU, with its convolutions after the first by Fourier transforms.
 
-    Activations differ from those of PyTorch's convolutions by rounding alone. Few images go through
+    Activations differ from those of PyTorch's convolutions by rounding alone. In bfloat16, the
+    transforms are computed in float32. Few images go through
     PyTorch's own; the transformed weights are made for the first batch that is large enough.
 
     Parameters
@@ -83,6 +85,7 @@ class SpectralAlexNet(AlexNet):
 
     def __init__(self, parameters: Mapping[str, torch.Tensor]) -> None:
         super().__init__(parameters)
+        self._exact = parameters  # rounded once, when they are transformed
         self._stages: list[_Stage] = []
         self._plain: tuple[AlexNet] | None = None  # in a tuple: no part of this module
         self._workspace = Workspace()
@@ -112,23 +115,28 @@ class SpectralAlexNet(AlexNet):
         Returns
         -------
         list of torch.Tensor of float32
-            `layers`; of those images the convolutional layers' activations are plain PyTorch's,
-            and those of the others too where one of their features is delicate.
+            `layers`; of those images the activations are plain PyTorch's, as far as the last layer
+            with a delicate feature that one of them drives. In bfloat16 `layers` as they are.
         """
-        driven = [
-            (channels_last(layer)[:, delicate] > 0).any(dim=1)
-            for layer, delicate in zip(layers, find_delicate(), strict=True)
-        ]
-        chosen = torch.stack(driven).any(dim=0)
+        if self.dtype != torch.float32:
+            return layers
+        driven = torch.stack(
+            [
+                (channels_last(layer)[:, delicate] > 0).any(dim=1)
+                for layer, delicate in zip(layers, find_delicate(), strict=True)
+            ]
+        )
+        chosen = driven.any(dim=0)
         if chosen.any():
             if self._plain is None:
                 self._plain = (AlexNet(self.state_dict(), channels_last=False),)
             (plain,) = self._plain
-            exact = [layer[chosen] for layer in layers]
-            plain._convolve(images[chosen], exact[:N_CONVOLUTIONAL])
-            if torch.stack(driven[N_CONVOLUTIONAL:]).any():  # else 220 MB of weights are spared
-                exact[N_CONVOLUTIONAL:] = plain._classify(exact[N_CONVOLUTIONAL - 1])
-            for layer, activations in zip(layers, exact, strict=True):
+            n_layers = int(driven.any(dim=1).nonzero().max()) + 1  # what follows is not delicate
+            exact = [layer[chosen] for layer in layers[:N_CONVOLUTIONAL]]
+            plain._convolve(images[chosen], exact[:n_layers])
+            if n_layers > N_CONVOLUTIONAL:
+                exact += plain._classify(exact[-1])
+            for layer, activations in zip(layers, exact[:n_layers], strict=False):
                 layer[chosen] = activations
         return layers
 
@@ -159,18 +167,20 @@ class SpectralAlexNet(AlexNet):
         images, layer = images[part], layer[part]
         weight, bias = self._weights("features.0")
         for part in _parts(len(images), _FIRST_PART):
-            given = preprocessed(images[part]).contiguous(memory_format=torch.channels_last)
+            given = preprocessed(images[part])
+            given = given.to(self.dtype, memory_format=torch.channels_last)
             convolved = F.conv2d(given, weight, bias, stride=4, padding=2)
-            pooled = F.max_pool2d(convolved, kernel_size=3, stride=2)
+            pooled = F.max_pool2d(convolved, kernel_size=3, stride=2).float()
             torch.clamp_min(pooled, 0, out=layer[part])  # after the pool: the same numbers, fewer
         return _as_maps(layer).contiguous()
 
     def _classify(self, pooled: torch.Tensor) -> list[torch.Tensor]:
         if len(pooled) < _FEWEST:
             return super()._classify(pooled)
-        fc6 = self._connect("classifier.1", pooled.flatten(1)).clamp_min_(0)
+        fc6 = self._connect("classifier.1", pooled.flatten(1).to(self.dtype)).clamp_min_(0)
         fc7 = self._connect("classifier.4", fc6).clamp_min_(0)
-        return [fc6, fc7, self._connect("classifier.6", fc7)]
+        fc8 = self._connect("classifier.6", fc7)
+        return [activations.to(pooled.dtype) for activations in (fc6, fc7, fc8)]
 
     def _connect(self, name: str, given: torch.Tensor) -> torch.Tensor:
         """Apply a fully connected layer as a convolution whose kernel is as large as its maps.
@@ -190,8 +200,9 @@ class SpectralAlexNet(AlexNet):
         """Transform the weights."""
         stages = []
         for name, side, is_pooled in _SPECTRAL:
-            weight, bias = self._weights(name)
-            stages.append(_Stage(SpectralConv2d(weight, side), bias, is_pooled))
+            weight, bias = (self._exact[f"{name}.{part}"] for part in ("weight", "bias"))
+            convolution = SpectralConv2d(weight, side, self.dtype)
+            stages.append(_Stage(convolution, bias, is_pooled))
         return stages
 
     def _weights(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -241,10 +252,8 @@ def load_network(device: str | torch.device = "cpu", precision: str = "float32")
         If this machine draws other parameters than the model is made of.
     """
     parameters = load_parameters()
-    if torch.device(device).type == "cpu" and precision == "float32":
-        network: AlexNet = SpectralAlexNet(parameters)
-    else:
-        network = AlexNet(parameters).to(device, getattr(torch, precision))
+    kind = SpectralAlexNet if torch.device(device).type == "cpu" else AlexNet
+    network = kind(parameters).to(device, getattr(torch, precision))
     logger.info(
         "network: %s on %s, %d threads, PyTorch %s",
         *(network.engine, device, torch.get_num_threads(), torch.__version__),

@@ -26,7 +26,7 @@ class Workspace:
     def __init__(self) -> None:
         self._areas: dict[str, torch.Tensor] = {}
 
-    def take(self, area: str, *shape: int) -> torch.Tensor:
+    def take(self, area: str, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Return an array of an area, with whatever is in it.
 
         Parameters
@@ -34,17 +34,19 @@ class Workspace:
         area : str
             What is asked of an area again has the same memory.
         *shape : int
+        dtype : torch.dtype
+            Always the same for an area.
 
         Returns
         -------
-        torch.Tensor of float32
+        torch.Tensor
         """
         n_values = int(np.prod(shape))
         if area not in self._areas or self._areas[area].numel() < n_values:
             self._areas.pop(area, None)  # freed before there is more
             # Memory that is made in inference mode could not be written to outside of it.
             with torch.inference_mode(False):
-                self._areas[area] = torch.empty(n_values)
+                self._areas[area] = torch.empty(n_values, dtype=dtype)
         return self._areas[area][:n_values].view(shape)
 
 
@@ -61,12 +63,15 @@ class SpectralConv2d:
         An odd number of taps.
     side : int
         Of the maps, in positions.
+    dtype : torch.dtype
+        What spectra are multiplied in. The transforms are computed in float32, whatever it is.
 
     Attributes
     ----------
     n_products : int
         Number of real products for each image and pair of channels.
     n_in, n_out : int
+    dtype
 
     Notes
     -----
@@ -83,7 +88,7 @@ class SpectralConv2d:
     positions or of a frequency each, for which PyTorch's library is faster than for a large one.
     """
 
-    def __init__(self, weight: torch.Tensor, side: int) -> None:
+    def __init__(self, weight: torch.Tensor, side: int, dtype: torch.dtype = torch.float32) -> None:
         n_taps = weight.shape[-1]
         # The maps wrap around. Zeros between the last position and the first keep them apart, and
         # the same zeros serve both ends.
@@ -91,8 +96,9 @@ class SpectralConv2d:
         self._n_real = 2 - self.period % 2
         self._n_pairs = (self.period - self._n_real) // 2
         self._forward, self._back = self._matrices()
-        self._factors = self._transform_weight(weight)
+        self._factors = self._transform_weight(weight).to(dtype)
         self.n_products, self.n_in, self.n_out = self._factors.shape
+        self.dtype = dtype
 
     def transform(self, maps: torch.Tensor, spectra: torch.Tensor, workspace: Workspace) -> None:
         """Compute spectra.
@@ -101,7 +107,7 @@ class SpectralConv2d:
         ----------
         maps : torch.Tensor of float32, shape (side, side, n_images, n_in)
             Contiguous, perhaps what `transform_back` returned.
-        spectra : torch.Tensor of float32, shape (n_products, n_images, n_in)
+        spectra : torch.Tensor of `dtype`, shape (n_products, n_images, n_in)
             Overwritten; perhaps a part of that of more images.
         workspace : Workspace
         """
@@ -125,15 +131,16 @@ class SpectralConv2d:
 
         Parameters
         ----------
-        spectra : torch.Tensor of float32, shape (n_products, n_images, n_in)
+        spectra : torch.Tensor of `dtype`, shape (n_products, n_images, n_in)
         workspace : Workspace
 
         Returns
         -------
-        torch.Tensor of float32, shape (n_products, n_images, n_out)
+        torch.Tensor of `dtype`, shape (n_products, n_images, n_out)
             Of the workspace's area "products".
         """
-        products = workspace.take("products", *spectra.shape[:2], self.n_out)
+        shape = (*spectra.shape[:2], self.n_out)
+        products = workspace.take("products", *shape, dtype=self.dtype)
         return torch.bmm(spectra, self._factors, out=products)
 
     def transform_back(self, products: torch.Tensor, workspace: Workspace) -> torch.Tensor:
@@ -141,7 +148,7 @@ class SpectralConv2d:
 
         Parameters
         ----------
-        products : torch.Tensor of float32, shape (n_products, n_images, n_out)
+        products : torch.Tensor of `dtype`, shape (n_products, n_images, n_out)
             As `multiply` returns them, or of a part of the images.
         workspace : Workspace
 
@@ -152,6 +159,9 @@ class SpectralConv2d:
         """
         side, n_real, n_pairs = self.side, self._n_real, self._n_pairs
         n_images, n_out = products.shape[1:]
+        if self.dtype != torch.float32:
+            in_full = workspace.take("products of a part", *products.shape)
+            products = in_full.copy_(products)
         given = products.view(self.n_products, -1)
         made = given.shape[1]
         columns = workspace.take("columns", self.period, side, made)
