@@ -76,8 +76,8 @@ def test_chunks_and_their_parts_do_not_matter(monkeypatch, spectral, images, chu
     whole = run(spectral, images)
     monkeypatch.setattr(networks, "_CHUNK", chunk)
     monkeypatch.setattr(networks, "_PART", part)
-    for part, all_ in zip(run(spectral, images), whole, strict=True):
-        torch.testing.assert_close(part, all_, atol=5e-6, rtol=1e-5)  # rounding
+    for found, wanted in zip(run(spectral, images), whole, strict=True):
+        torch.testing.assert_close(found, wanted, atol=5e-6, rtol=1e-5)  # rounding
 
 
 @pytest.mark.parametrize("i_layer", [2, 6])

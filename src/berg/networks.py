@@ -85,7 +85,7 @@ class SpectralAlexNet(AlexNet):
 
     def __init__(self, parameters: Mapping[str, torch.Tensor]) -> None:
         super().__init__(parameters)
-        self._exact = parameters  # rounded once, when they are transformed
+        self._exact = parameters  # in float32: in bfloat16, transformed weights are rounded once
         self._stages: list[_Stage] = []
         self._plain: tuple[AlexNet] | None = None  # in a tuple: no part of this module
         self._workspace = Workspace()
@@ -132,11 +132,11 @@ class SpectralAlexNet(AlexNet):
                 self._plain = (AlexNet(self.state_dict(), channels_last=False),)
             (plain,) = self._plain
             n_layers = int(driven.any(dim=1).nonzero().max()) + 1  # what follows is not delicate
-            exact = [layer[chosen] for layer in layers[:N_CONVOLUTIONAL]]
-            plain._convolve(images[chosen], exact[:n_layers])
+            exact = [layer[chosen] for layer in layers[: min(n_layers, N_CONVOLUTIONAL)]]
+            plain._convolve(images[chosen], exact)
             if n_layers > N_CONVOLUTIONAL:
                 exact += plain._classify(exact[-1])
-            for layer, activations in zip(layers, exact[:n_layers], strict=False):
+            for layer, activations in zip(layers[:n_layers], exact, strict=False):
                 layer[chosen] = activations
         return layers
 

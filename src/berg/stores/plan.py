@@ -26,7 +26,7 @@ _FLOAT32 = 4
 _PROGRAM_BYTES = 210 * 10**6
 _MAPPED_PROGRAM_BYTES = 150 * 10**6  # the libraries' code, which the processes share
 _NETWORK_BYTES = 244 * 10**6  # 61,100,840 parameters, mapped from the cache
-_BATCH_BYTES = BATCH_SIZE * 3_700_000  # activations and workspace; 470 MB measured
+_BATCH_BYTES = BATCH_SIZE * 3_700_000  # activations and workspace; 360 to 470 MB measured
 _TRANSFORMED_BYTES = 340 * 10**6  # the network's weights for convolutions by Fourier transforms
 # What `berg.sources.read_batches` lets lie in memory before it is resized; 139 MB for images of
 # 425×425 pixels.
